@@ -1,0 +1,106 @@
+"""What a person and CI run: `nox -s quickstart`, `nox -s tests`, …
+
+`nox -l` lists the sessions. `HERMES_REQUIRE_ENGINES=namespaces,llamacpp` turns a skipped engine test into a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import nox
+
+PACKAGES = ("hermes-sandboxd", "hermes-core", "hermes-envs", "hermes-model-llamacpp")
+CONSTRAINTS = ("--constraint", "constraints.txt")
+TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "trio")
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.error_on_missing_interpreters = True
+
+
+def build_wheels(session: nox.Session) -> list[str]:
+    """Build every distribution: an sdist from its folder, and the wheel from that sdist."""
+    session.install("build", "hatchling", *CONSTRAINTS)
+    target = Path(session.create_tmp()).resolve() / "dist"
+    shutil.rmtree(target, ignore_errors=True)
+    for package in PACKAGES:
+        session.run(
+            "python", "-m", "build", "--no-isolation", "--outdir", str(target), f"packages/{package}", silent=True
+        )
+    return sorted(str(wheel) for wheel in target.glob("*.whl"))
+
+
+def install_wheels(session: nox.Session, *further: str) -> None:
+    session.install(*build_wheels(session), *further, *CONSTRAINTS)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    session.install("ruff", *CONSTRAINTS)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types of sources, tests and examples."""
+    sources = [f"packages/{package}/src" for package in PACKAGES]
+    install_wheels(session, "mypy", "nox", "types-PyYAML", *TEST_TOOLS)
+    session.run("mypy", *sources, "tests", "examples", "benchmarks", "noxfile.py")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite, against the built wheels."""
+    install_wheels(session, *TEST_TOOLS)
+    if "HERMES_REQUIRE_ENGINES" in os.environ:
+        session.run("hermes", "models", "pull", "smollm2")
+    session.run("pytest", "-n", "4", "--dist", "worksteal", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build every distribution, and install each alone into a clean environment."""
+    wheels = build_wheels(session)
+    with tempfile.TemporaryDirectory() as folder:
+        for wheel in wheels:
+            name = Path(wheel).name.split("-")[0]
+            venv = Path(folder) / name
+            session.run("python", "-m", "venv", str(venv))
+            links = str(Path(wheel).parent)
+            session.run(
+                str(venv / "bin/pip"), "install", "--quiet", "--find-links", links, *CONSTRAINTS, wheel, external=True
+            )
+            session.run(str(venv / "bin/python"), "-W", "error", "-c", f"import {name}", external=True)
+            source = next(Path(wheel).parent.glob(f"{name}-*.tar.gz"))
+            session.run(
+                *(str(venv / "bin/pip"), "install", "--quiet", "--find-links", links, *CONSTRAINTS),
+                *("--force-reinstall", "--no-deps", str(source)),
+                external=True,
+            )
+            session.run(str(venv / "bin/python"), "-W", "error", "-c", f"import {name}", external=True)
+
+
+@nox.session
+def quickstart(session: nox.Session) -> None:
+    """Install, and run a real sandbox with the oracle and with the small local model."""
+    install_wheels(session)
+    session.run("hermes", "models", "pull", "smollm2")
+    out = Path(session.create_tmp()).resolve()
+    for model in ("oracle", "local"):
+        folder = out / model
+        shutil.rmtree(folder, ignore_errors=True)
+        session.run(
+            *("hermes", "run", "arithmetic", "--model", model, "--backend", "local"),
+            *("--tasks", "4", "--group-size", "2", "--concurrency", "8", "--out", str(folder)),
+        )
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure; pass `-- --json` for JSON."""
+    install_wheels(session)
+    session.run("python", "benchmarks/tool_latency.py", *session.posargs)

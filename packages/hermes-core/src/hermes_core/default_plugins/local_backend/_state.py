@@ -1,0 +1,93 @@
+"""Where the daemons of this machine keep their sockets and workspaces."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from hermes_core.exceptions import BackendUnavailableError, ConfigError
+from hermes_core.sandbox import SandboxInfo
+
+__all__ = ["LOCK", "folder_of", "inspect", "socket_of", "state_root"]
+
+LOCK = ".hermes-sandboxd"
+"""The daemon holds a lock on this file of its state folder as long as it lives."""
+
+SEPARATOR = "~"
+LONGEST_SOCKET_PATH = 107
+
+
+def state_root(configured: Path | None) -> Path:
+    """Return the folder above all state folders, made and checked.
+
+    Raises:
+        BackendUnavailableError: It cannot be made, or somebody else could meddle with it.
+    """
+    root = configured.absolute() if configured is not None else _default_root()
+    try:
+        root.mkdir(mode=0o711, parents=configured is not None, exist_ok=True)
+        facts = root.lstat()
+    except OSError as error:
+        raise BackendUnavailableError(
+            f"the state folder {root} cannot be made: {error.strerror}",
+            hint="choose another: -B state_dir=FOLDER",
+        ) from error
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+        raise BackendUnavailableError(
+            f"the state folder {root} is not a folder that only this user can write",
+            hint="choose another: -B state_dir=FOLDER",
+        )
+    return root
+
+
+def folder_of(root: Path, owner: str, name: str) -> Path:
+    """Return the state folder of a sandbox.
+
+    Raises:
+        ConfigError: No socket can have so long a path.
+    """
+    folder = root / f"{owner}{SEPARATOR}{name}"
+    if len(os.fsencode(socket_of(folder))) > LONGEST_SOCKET_PATH:
+        raise ConfigError(f"the state folder {root} has too long a path for a socket", hint="choose a shorter state_dir")
+    return folder
+
+
+def socket_of(folder: Path) -> Path:
+    """Return the path of the socket of a sandbox with that state folder."""
+    return folder.with_name(folder.name + ".sock")
+
+
+def inspect(root: Path, owner: str | None) -> list[SandboxInfo]:
+    """Return the sandboxes of an owner, or of everyone, by their state folders."""
+    found = []
+    for folder in sorted(root.iterdir()):
+        its_owner, separator, name = folder.name.rpartition(SEPARATOR)
+        if separator and folder.is_dir() and owner in (None, its_owner):
+            found.append(SandboxInfo(name, its_owner, "running" if _is_locked(folder) else "left behind"))
+    return found
+
+
+def _default_root() -> Path:
+    if os.geteuid() == 0:
+        return Path("/run/hermes")  # every user can pass, which the users of the slots must
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.access(runtime, os.W_OK):
+        return Path(runtime) / "hermes"
+    return Path(tempfile.gettempdir()) / f"hermes-{os.geteuid()}"
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,23 @@
+"""Models that need no engine of their own. Each is imported when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hermes_core.default_plugins.models.openai import OpenAIModel as OpenAIModel
+    from hermes_core.default_plugins.models.oracle import OracleModel as OracleModel
+    from hermes_core.default_plugins.models.replay import ReplayModel as ReplayModel
+    from hermes_core.default_plugins.models.scripted import ScriptedModel as ScriptedModel
+
+__all__ = ["OpenAIModel", "OracleModel", "ReplayModel", "ScriptedModel"]
+
+# The OpenAI SDK alone takes a second to import.
+_HOMES = {"OpenAIModel": "openai", "OracleModel": "oracle", "ReplayModel": "replay", "ScriptedModel": "scripted"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

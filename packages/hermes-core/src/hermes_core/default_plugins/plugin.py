@@ -1,0 +1,81 @@
+"""Registers what ships with Hermes."""
+
+from __future__ import annotations
+
+from hermes_core.hookspecs import hookimpl
+from hermes_core.plugins import Entry
+
+_HERE = "hermes_core.default_plugins"
+_CLI = "hermes_core.cli"
+
+
+@hookimpl
+def hermes_tools() -> list[Entry]:
+    """The sandbox tools."""
+    return [
+        Entry("terminal", f"{_HERE}.tools:terminal", "Run a command in the sandbox"),
+        Entry("read_file", f"{_HERE}.tools:read_file", "Read a text file of the sandbox"),
+        Entry("write_file", f"{_HERE}.tools:write_file", "Write a text file in the sandbox"),
+    ]
+
+
+@hookimpl
+def hermes_toolsets() -> list[Entry]:
+    """The built-in toolsets."""
+    return [
+        Entry("terminal", f"{_HERE}.toolsets:TERMINAL", "Run commands in the sandbox"),
+        Entry("filesystem", f"{_HERE}.toolsets:FILESYSTEM", "Read and write files in the sandbox"),
+        Entry("sandbox", f"{_HERE}.toolsets:SANDBOX", "Everything that works in the sandbox"),
+        Entry("default", f"{_HERE}.toolsets:DEFAULT", "What an agent usually needs"),
+        Entry("safe", f"{_HERE}.toolsets:SAFE", "No command execution"),
+    ]
+
+
+@hookimpl
+def hermes_sandbox_backends() -> list[Entry]:
+    """The embedded default."""
+    return [Entry("local", f"{_HERE}.local_backend:LocalBackend", "Slots in namespaces on this machine")]
+
+
+@hookimpl
+def hermes_models() -> list[Entry]:
+    """Models that need no engine of their own."""
+    return [
+        Entry("oracle", f"{_HERE}.models:OracleModel", "Plays the environment's reference solution"),
+        Entry("scripted", f"{_HERE}.models:ScriptedModel", "Says turns that were written beforehand"),
+        Entry("replay", f"{_HERE}.models:ReplayModel", "Plays the turns of a recorded run again"),
+        Entry("openai", f"{_HERE}.models:OpenAIModel", "Any OpenAI-compatible chat endpoint"),
+    ]
+
+
+@hookimpl
+def hermes_tool_call_formats() -> list[Entry]:
+    """The format that any model can be prompted into."""
+    return [Entry("hermes", "hermes_core.models:HERMES_FORMAT", "<tool_call>{json}</tool_call>")]
+
+
+@hookimpl
+def hermes_slot_pools() -> list[Entry]:
+    """The pool of the setting `slot_pool = "default"`."""
+    return [Entry("default", "hermes_core.slots:DefaultSlotPool", "Fair leases, grows on demand")]
+
+
+@hookimpl
+def hermes_batch_executors() -> list[Entry]:
+    """The executor of the setting `batch_executor = "default"`."""
+    return [Entry("default", "hermes_core.execution:DefaultBatchExecutor", "One write per sandbox, no waiting window")]
+
+
+@hookimpl
+def hermes_commands() -> list[Entry]:
+    """The command line."""
+    return [
+        Entry("run", f"{_CLI}._run:run", "Run a model on an environment's tasks"),
+        Entry("doctor", f"{_CLI}._doctor:doctor", "What works on this machine, and what to do about the rest"),
+        Entry("plugins", f"{_CLI}._listings:plugins", "List plugins and what they register"),
+        Entry("tools", f"{_CLI}._listings:tools", "List tools"),
+        Entry("toolsets", f"{_CLI}._listings:toolsets", "List toolsets"),
+        Entry("backends", f"{_CLI}._listings:backends", "List sandbox backends"),
+        Entry("models", f"{_CLI}._listings:models", "List models"),
+        Entry("envs", f"{_CLI}._listings:envs", "List environments"),
+    ]

@@ -1,0 +1,11 @@
+"""The built-in toolsets."""
+
+from hermes_core.toolsets import Toolset
+
+__all__ = ["DEFAULT", "FILESYSTEM", "SAFE", "SANDBOX", "TERMINAL"]
+
+TERMINAL = Toolset("terminal", "Run commands in the sandbox", tools=("terminal",))
+FILESYSTEM = Toolset("filesystem", "Read and write files in the sandbox", tools=("read_file", "write_file"))
+SANDBOX = Toolset("sandbox", "Everything that works in the sandbox", includes=("terminal", "filesystem"))
+DEFAULT = Toolset("default", "What an agent usually needs", includes=("sandbox",))
+SAFE = Toolset("safe", "No command execution", includes=("filesystem",))

@@ -1,0 +1,25 @@
+"""Execution: tool calls on their way to a slot or to the host, and back."""
+
+from hermes_core.execution._call import JsonValue, ToolCall, ToolDefinition, ToolResult
+from hermes_core.execution._executor import DefaultBatchExecutor
+from hermes_core.execution._request import BatchExecutor, CallRequest, ExecutorConfig, ExecutorStatus
+from hermes_core.execution._result import ExecResult
+from hermes_core.execution._slot import Slot
+from hermes_core.execution._tool import Tool, ToolContext, advertised
+
+__all__ = [
+    "BatchExecutor",
+    "CallRequest",
+    "DefaultBatchExecutor",
+    "ExecResult",
+    "ExecutorConfig",
+    "ExecutorStatus",
+    "JsonValue",
+    "Slot",
+    "Tool",
+    "ToolCall",
+    "ToolContext",
+    "ToolDefinition",
+    "ToolResult",
+    "advertised",
+]

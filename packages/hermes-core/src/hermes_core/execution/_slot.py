@@ -1,0 +1,268 @@
+"""The public face of a leased slot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from hermes_core.exceptions import LeaseStateError, SandboxLostError
+from hermes_core.execution._gate import Gate
+from hermes_core.execution._request import CallRequest
+from hermes_core.execution._result import ExecResult
+from hermes_core.sandbox import MAX_FILE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hermes_core.execution._call import ToolCall, ToolResult
+    from hermes_core.execution._request import BatchExecutor
+    from hermes_core.execution._tool import Tool
+    from hermes_core.sandbox import NetworkPolicy, OpenedSlot, OutputCallback
+    from hermes_core.slots import Lease, SlotPool
+
+__all__ = ["HeldSlot", "Slot"]
+
+
+class Slot:
+    """An isolated workspace, leased until `release`.
+
+    Its commands, file requests and tool calls run one at a time, in order. It belongs to no task and no cancel scope:
+    any task may use and release it. Cancelling an await kills the remote command and leaves the slot usable.
+
+    Args:
+        lease: The lease that it stands for.
+        pool: Where the lease came from.
+        executor: Runs `call`.
+        tools: The tools that `call` knows, by name.
+        task_id: The task that it is leased for, told to tools.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        pool: SlotPool,
+        executor: BatchExecutor,
+        tools: Mapping[str, Tool],
+        *,
+        task_id: str | None = None,
+    ) -> None:
+        self._lease = lease
+        self._pool = pool
+        self._executor = executor
+        self._tools = tools
+        self._task_id = task_id
+        self._gate = Gate(1)
+        self._ended: str | None = None
+
+    @property
+    def trajectory_id(self) -> str | None:
+        """Whose slot it is, if anyone said so."""
+        return self._lease.request.trajectory_id
+
+    @property
+    def workspace(self) -> str:
+        """The working folder of commands, as seen from inside."""
+        return self._opened.workspace
+
+    @property
+    def home(self) -> str:
+        """The home folder, as seen from inside."""
+        return self._opened.home
+
+    @property
+    def network(self) -> NetworkPolicy:
+        """The slot's network policy."""
+        return self._opened.network
+
+    @property
+    def isolation(self) -> str:
+        """The isolation level that the slot got."""
+        return self._opened.isolation
+
+    @property
+    def lease(self) -> Lease:
+        """The lease behind it, for executors and tests."""
+        return self._lease
+
+    async def exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        timeout_s: float = 30.0,
+        stdin: bytes | str = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        on_output: OutputCallback | None = None,
+    ) -> ExecResult:
+        """Run one command and wait for its end.
+
+        Args:
+            command: A line for `/bin/sh`, or a program and its arguments.
+            timeout_s: Seconds after which it is killed with everything that it started; they count from its start.
+            stdin: Its standard input.
+            env: Variables on top of the slot's.
+            cwd: Where to run it, relative to the workspace; None for the workspace.
+            on_output: Called with (`stdout` or `stderr`, bytes) while it runs, and awaited if it returns an awaitable.
+                A slow one holds up this command only.
+
+        Returns:
+            What happened, also when it failed, timed out or breached a limit.
+
+        Raises:
+            SlotDeadError: The slot died.
+            SandboxLostError: The sandbox is gone.
+            LeaseStateError: The lease has ended.
+        """
+        argv = ("/bin/sh", "-c", command) if isinstance(command, str) else command
+        await self._gate.enter()
+        try:
+            self._check()
+            outcome = await self._lease.client.exec(
+                argv,
+                timeout_s=timeout_s,
+                stdin=stdin.encode() if isinstance(stdin, str) else stdin,
+                env=env,
+                cwd=cwd,
+                on_output=on_output,
+            )
+        finally:
+            self._gate.leave()
+        if outcome.cancelled:
+            raise LeaseStateError("the lease ended while the command ran")
+        return ExecResult(
+            outcome.exit_code,
+            outcome.signal,
+            outcome.stdout.decode("utf-8", "replace"),
+            outcome.stderr.decode("utf-8", "replace"),
+            outcome.stdout_bytes,
+            outcome.stderr_bytes,
+            outcome.timed_out,
+            outcome.limit,
+            outcome.truncated,
+            outcome.duration_s,
+        )
+
+    async def write_file(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
+        """Write a regular file, replacing what was there and making missing folders on the way.
+
+        Args:
+            path: Absolute, or relative to the workspace.
+            data: What to write; text as UTF-8.
+            mode: Its permission bits.
+
+        Raises:
+            SlotFileError: It cannot be written; `kind` says why.
+        """
+        await self._gate.enter()
+        try:
+            self._check()
+            await self._lease.client.write(path, data.encode() if isinstance(data, str) else data, mode=mode)
+        finally:
+            self._gate.leave()
+
+    async def read_file(self, path: str, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """Read a regular file.
+
+        Args:
+            path: Absolute, or relative to the workspace.
+            max_bytes: Refuse to read more than this.
+
+        Raises:
+            SlotFileError: It cannot be read; `kind` says why.
+        """
+        await self._gate.enter()
+        try:
+            self._check()
+            return (await self._lease.client.read(path, max_bytes=max_bytes)).data
+        finally:
+            self._gate.leave()
+
+    async def call(self, call: ToolCall, *, timeout_s: float | None = None) -> ToolResult:
+        """Run a tool call through the batch executor.
+
+        Args:
+            call: The call.
+            timeout_s: Overrides the tool's own timeout in seconds.
+
+        Raises:
+            SlotDeadError: The slot died.
+            SandboxLostError: The sandbox is gone.
+            LeaseStateError: The lease has ended.
+        """
+        self._check()
+        request = CallRequest(call, self._tools, self, self.trajectory_id, self._task_id, timeout_s)
+        return (await self._executor.execute((request,)))[0]
+
+    async def release(self) -> None:
+        """Give the slot back and wait until it is reset; idempotent.
+
+        It is given back at once: cancelling only ends the waiting.
+        """
+        self._ended = self._ended or "the slot was released"
+        self._pool.give_back(self._lease)
+        await self._pool.settled(self._lease)
+
+    async def take_turn(self) -> HeldSlot:
+        """Wait until nothing else runs in the slot, and keep it so until `end_turn` of what is returned.
+
+        Executors hold the turn of a slot for a sandbox tool, whose commands then are not mixed with others.
+        """
+        await self._gate.enter()
+        try:
+            self._check()
+        except BaseException:
+            self._gate.leave()
+            raise
+        return HeldSlot(self)
+
+    @property
+    def _opened(self) -> OpenedSlot:
+        opened = self._lease.client.opened
+        if opened is None:
+            raise SandboxLostError("the slot was never opened")
+        return opened
+
+    def _check(self) -> None:
+        if self._ended is not None:
+            raise LeaseStateError(self._ended)
+
+
+class HeldSlot(Slot):
+    """The slot as a tool sees it that already holds its turn; it ends with the tool call.
+
+    Its requests do not queue behind the turn that they are part of. They reach the slot in the order in which they
+    are made.
+    """
+
+    def __init__(self, owner: Slot) -> None:
+        super().__init__(owner._lease, owner._pool, owner._executor, owner._tools, task_id=owner._task_id)
+        self._owner = owner
+        self._gate = _OPEN
+
+    async def release(self) -> NoReturn:
+        """Refuse: the lease is not the tool's."""
+        raise LeaseStateError("a tool cannot release the slot that it was lent")
+
+    def end_turn(self) -> None:
+        """Let the next one in; this handle is of no use any more."""
+        if self._ended is None:
+            self._ended = "the tool call that the slot was lent to has ended"
+            self._owner._gate.leave()
+
+    def _check(self) -> None:
+        super()._check()
+        self._owner._check()
+
+
+class _OpenGate(Gate):
+    """Lets everyone in."""
+
+    __slots__ = ()
+
+    async def enter(self) -> None:
+        return
+
+    def leave(self) -> None:
+        return
+
+
+_OPEN = _OpenGate(0)

@@ -1,0 +1,103 @@
+"""What a model returns for one turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hermes_core.execution import JsonValue, ToolCall
+
+__all__ = ["AssistantTurn", "FinishReason", "LogprobsMode", "MalformedCall", "Sampling", "TurnTokens", "Usage"]
+
+FinishReason = Literal["stop", "tool_calls", "length", "content_filter", "unknown"]
+LogprobsMode = Literal["raw", "processed", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample. None leaves a setting to the model's endpoint.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: Nucleus mass, 0 < p <= 1.
+        max_tokens: Most tokens of one turn.
+        stop: Strings that end a turn.
+        seed: Seed of the sampler, where the engine honours one.
+    """
+
+    temperature: float | None = 0.7
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that an endpoint says it used."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedCall:
+    """Text that looked like a tool call and is none.
+
+    Attributes:
+        text: What the model wrote, at most 2,000 characters of it.
+        error: One line that tells the model what is wrong with it.
+    """
+
+    text: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnTokens:
+    """The exact tokens of one turn, as the engine reports them.
+
+    Attributes:
+        prompt_ids: Every token that the engine was given, in order.
+        completion_ids: Every token that it sampled, an end-of-sequence token included.
+        logprobs: Natural log probability of each sampled token; as long as `completion_ids`, finite, at most 0.
+        logprobs_mode: `processed` when they are of the sampling distribution, `raw` when of the model's own, else
+            `unknown`.
+        constrained: Decoding was restricted by a grammar or schema, so that the logprobs are not the policy's.
+        policy_version: Version of the weights, if known.
+    """
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    logprobs_mode: LogprobsMode = "unknown"
+    constrained: bool = False
+    policy_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantTurn:
+    """What a model said in one turn.
+
+    Attributes:
+        content: Text; the tool calls of a text format are taken out of it only if the format does so.
+        tool_calls: Well-formed calls, in order. None and no malformed ones: the turn is the final answer.
+        malformed: What looked like a call and is none; answered to the model.
+        reasoning: Thinking that was returned apart from the content.
+        finish_reason: Why the turn ended.
+        usage: Token counts, if the endpoint gives any.
+        tokens: Exact tokens, if the engine returns them.
+        metadata: Further facts for the record (response id, model, created, system_fingerprint, …).
+    """
+
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    malformed: tuple[MalformedCall, ...] = ()
+    reasoning: str | None = None
+    finish_reason: FinishReason = "unknown"
+    usage: Usage | None = None
+    tokens: TurnTokens | None = None
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)

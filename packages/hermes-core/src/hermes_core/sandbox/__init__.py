@@ -1,0 +1,32 @@
+"""Sandboxes: what backends start, and the client of the daemon inside."""
+
+from hermes_core.sandbox._client import OutputCallback, SandboxClient, SandboxFacts
+from hermes_core.sandbox._protocol import (
+    Capabilities,
+    NetworkPolicy,
+    Sandbox,
+    SandboxBackend,
+    SandboxInfo,
+    SandboxSpec,
+)
+from hermes_core.sandbox._runtime import Runtime, host_runtime
+from hermes_core.sandbox._slot_client import MAX_FILE_BYTES, CommandOutcome, FileContent, OpenedSlot, SlotClient
+
+__all__ = [
+    "MAX_FILE_BYTES",
+    "Capabilities",
+    "CommandOutcome",
+    "FileContent",
+    "NetworkPolicy",
+    "OpenedSlot",
+    "OutputCallback",
+    "Runtime",
+    "Sandbox",
+    "SandboxBackend",
+    "SandboxClient",
+    "SandboxFacts",
+    "SandboxInfo",
+    "SandboxSpec",
+    "SlotClient",
+    "host_runtime",
+]

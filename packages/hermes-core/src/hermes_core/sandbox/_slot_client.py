@@ -1,0 +1,255 @@
+"""One slot of a sandbox, as the protocol has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from anyio import to_thread
+
+from hermes_core.sandbox._refusals import UnknownSlotError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hermes_core.sandbox._client import OutputCallback, SandboxClient
+    from hermes_core.sandbox._protocol import NetworkPolicy
+
+__all__ = ["MAX_FILE_BYTES", "CommandOutcome", "FileContent", "OpenedSlot", "SlotClient"]
+
+MAX_FILE_BYTES = 256 << 20
+"""Default cap on a file that is read or written."""
+
+OUTPUT_CAP = 1 << 20
+"""Default number of bytes that are kept of each output stream."""
+
+JOIN_IN_THREAD_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSlot:
+    """What a slot is like once it is open.
+
+    Attributes:
+        isolation: The isolation level that it got.
+        workspace: Its working folder, as seen from inside.
+        home: Its home folder, as seen from inside.
+        network: Its network policy.
+    """
+
+    isolation: str
+    workspace: str
+    home: str
+    network: NetworkPolicy
+
+
+@dataclass(slots=True)
+class CommandOutcome:
+    """The outcome of one command, in bytes; fields as in `slot.exec` of the protocol."""
+
+    exit_code: int | None
+    signal: int | None
+    timed_out: bool
+    cancelled: bool
+    limit: str | None
+    truncated: bool
+    stdout_bytes: int
+    stderr_bytes: int
+    duration_s: float
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """A file, or a part of one.
+
+    Attributes:
+        data: Its bytes.
+        size: Bytes of the whole file.
+        sha256: Of the whole file in hexadecimal, if asked for.
+    """
+
+    data: bytes = field(repr=False)
+    size: int
+    sha256: str | None
+
+
+class SlotClient:
+    """Makes requests about one slot.
+
+    Args:
+        client: The client of its sandbox.
+        index: The slot's number within the sandbox.
+    """
+
+    def __init__(self, client: SandboxClient, index: int) -> None:
+        self._client = client
+        self.index = index
+        self.opened: OpenedSlot | None = None
+        """What the slot is like; None before `open`."""
+
+    @property
+    def sandbox(self) -> SandboxClient:
+        """The client of its sandbox."""
+        return self._client
+
+    async def open(
+        self,
+        *,
+        network: NetworkPolicy = "none",
+        env: Mapping[str, str] | None = None,
+        limits: Mapping[str, Any] | None = None,
+    ) -> OpenedSlot:
+        """Make the slot's namespaces and workspace.
+
+        Args:
+            network: Its network policy.
+            env: Variables of every command.
+            limits: Limits that differ from the daemon's defaults.
+
+        Raises:
+            BackendUnavailableError: Isolation cannot be had there.
+        """
+        params = {"slot": self.index, "network": network, "env": dict(env or {}), "limits": dict(limits or {})}
+        exchange = await self._client.request("slot.open", params, slot=self.index)
+        result = cast("Mapping[str, Any]", exchange.result)
+        self.opened = OpenedSlot(result["isolation"], result["workspace"], result["home"], network)
+        return self.opened
+
+    async def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        output_cap: int = OUTPUT_CAP,
+        on_output: OutputCallback | None = None,
+    ) -> CommandOutcome:
+        """Run one command and wait for its end.
+
+        Args:
+            argv: The program and its arguments.
+            timeout_s: Seconds after which it is killed with everything it started.
+            stdin: Its standard input.
+            env: Variables on top of the slot's.
+            cwd: Where to run it, relative to the workspace; None for the workspace.
+            output_cap: Bytes to keep of each stream.
+            on_output: Called with live output.
+
+        Raises:
+            SlotDeadError: The slot died.
+            SandboxLostError: The sandbox is gone.
+        """
+        params = {
+            "slot": self.index,
+            "argv": list(argv),
+            "timeout_s": timeout_s,
+            "cwd": cwd,
+            "env": dict(env) if env else {},
+            "stream": on_output is not None,
+            "output_cap": output_cap,
+        }
+        exchange = await self._client.request(
+            "slot.exec", params, slot=self.index, body=stdin, on_output=on_output
+        )
+        result = cast("Mapping[str, Any]", exchange.result)
+        bodies = exchange.bodies()
+        return CommandOutcome(
+            result["exit_code"],
+            result["signal"],
+            result["timed_out"],
+            result["cancelled"],
+            result["limit"],
+            result["truncated"],
+            result["stdout_bytes"],
+            result["stderr_bytes"],
+            result["duration_s"],
+            b"".join(bodies["stdout"]),
+            b"".join(bodies["stderr"]),
+        )
+
+    async def read(
+        self,
+        path: str,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        max_bytes: int = MAX_FILE_BYTES,
+        sha256: bool = False,
+    ) -> FileContent:
+        """Read a regular file.
+
+        Args:
+            path: Absolute, or relative to the workspace.
+            offset: First byte to read.
+            length: How many bytes to read; None for all that follow.
+            max_bytes: Refuse to read more than this.
+            sha256: Ask for the digest of the whole file.
+
+        Raises:
+            SlotFileError: It cannot be read; `kind` says why.
+        """
+        params = {
+            "slot": self.index,
+            "path": path,
+            "offset": offset,
+            "length": length,
+            "max_bytes": max_bytes,
+            "sha256": sha256,
+        }
+        exchange = await self._client.request("slot.read", params, slot=self.index)
+        result = cast("Mapping[str, Any]", exchange.result)
+        return FileContent(await _join(exchange.bodies()["content"]), result["size"], result.get("sha256"))
+
+    async def write(
+        self,
+        path: str,
+        data: bytes | memoryview,
+        *,
+        mode: int = 0o644,
+        parents: bool = True,
+        max_bytes: int = MAX_FILE_BYTES,
+    ) -> int:
+        """Write a regular file, replacing what was there; return its size in bytes.
+
+        Args:
+            path: Absolute, or relative to the workspace.
+            data: What to write.
+            mode: Its permission bits.
+            parents: Make missing folders on the way.
+            max_bytes: Refuse to write more than this.
+
+        Raises:
+            SlotFileError: It cannot be written; `kind` says why.
+        """
+        params = {"slot": self.index, "path": path, "mode": mode, "parents": parents, "max_bytes": max_bytes}
+        exchange = await self._client.request("slot.write", params, slot=self.index, body=data)
+        return int(cast("Mapping[str, Any]", exchange.result)["size"])
+
+    async def reset(self) -> None:
+        """Kill everything in the slot, empty it, verify that, and close it.
+
+        Raises:
+            SlotDeadError: It could not be verified to be clean.
+        """
+        try:
+            # Without `slot`, so that `cancel_all` cannot hit it.
+            await self._client.request("slot.reset", {"slot": self.index})
+        except UnknownSlotError:
+            return  # it is not open: opening it was refused, or cancelled before it began
+
+    def cancel_all(self) -> None:
+        """Ask every request of this slot to end, without waiting."""
+        self._client.cancel_slot(self.index)
+
+
+async def _join(chunks: list[bytes]) -> bytes:
+    if len(chunks) == 1:
+        return chunks[0]
+    if sum(map(len, chunks)) <= JOIN_IN_THREAD_BYTES:
+        return b"".join(chunks)
+    # Copying hundreds of megabytes would hold up everyone else; bytes.join lets go of the interpreter lock.
+    return await to_thread.run_sync(b"".join, chunks)

@@ -1,0 +1,337 @@
+"""The default slot pool: the ledger decides, tasks of the pool carry it out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Self, cast
+
+import anyio
+from anyio import Event
+
+from hermes_core.exceptions import (
+    BackendUnavailableError,
+    ConfigError,
+    HermesError,
+    LeaseStateError,
+    LeaseTimeoutError,
+    ProtocolError,
+    SandboxLostError,
+    SlotDeadError,
+    UnknownNameError,
+)
+from hermes_core.sandbox import SandboxClient, SandboxSpec, SlotClient
+from hermes_core.slots._lease import PoolLease
+from hermes_core.slots._ledger import Ledger, SlotRef, Ticket
+from hermes_core.slots._protocol import PoolStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from hermes_core.sandbox import Sandbox, SandboxBackend
+    from hermes_core.slots._protocol import Lease, LeaseRequest, PoolConfig
+
+__all__ = ["DefaultSlotPool"]
+
+OPEN_S = 30.0
+RESET_S = 30.0
+STOP_S = 15.0
+HEALTH_S = 10.0
+ATTEMPTS = 3
+FIRST_BACKOFF_S = 0.1
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """A caller in the queue: woken by `granted`, with `error` set when it will not get a slot."""
+
+    granted: Event = field(default_factory=Event)
+    error: HermesError | None = None
+
+
+class DefaultSlotPool:
+    """Leases the slots of sandboxes that it starts and stops on demand.
+
+    Args:
+        backend: Starts sandboxes; whoever made it has entered it.
+        config: How to grow and shrink.
+    """
+
+    def __init__(self, backend: SandboxBackend, config: PoolConfig) -> None:
+        self._backend = backend
+        self._config = config
+        self._owner = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._names = count()
+        self._ledger = Ledger(max_sandboxes=config.max_sandboxes, max_starting=config.max_starting)
+        self._clients: dict[str, SandboxClient] = {}
+        self._waiters: dict[Ticket, _Waiter] = {}
+        self._leases: set[PoolLease] = set()
+        self._trajectories: set[str] = set()
+        self._start_failures = 0
+        self._open = False
+        self._tasks = anyio.create_task_group()
+
+    @property
+    def owner(self) -> str:
+        """The name under which the backend knows this pool's sandboxes."""
+        return self._owner
+
+    async def __aenter__(self) -> Self:
+        """Start the pool's own tasks; sandboxes start on demand."""
+        await self._tasks.__aenter__()
+        self._open = True
+        self._tasks.start_soon(self._tend)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop every sandbox, whatever is still leased."""
+        self._open = False
+        self._refuse(self._ledger.refuse(), lambda: LeaseStateError("the slot pool was closed"))
+        self._tasks.cancel_scope.cancel()  # the task of each sandbox stops it on its way out
+        # Without the body's exception, which a task group would wrap.
+        await self._tasks.__aexit__(None, None, None)
+        for lease in list(self._leases):
+            self._end(lease)
+
+    def status(self) -> PoolStatus:
+        """Counts right now."""
+        slots, leased, resetting = self._ledger.count()
+        return PoolStatus(
+            sandboxes=self._ledger.sandboxes,
+            starting=self._ledger.starting_sandboxes,
+            slots=slots,
+            leased=leased,
+            resetting=resetting,
+            waiting=self._ledger.waiting,
+        )
+
+    # Leasing
+
+    async def lease(self, request: LeaseRequest) -> Lease:
+        """Wait for a slot, first come first served, and open it; see `SlotPool.lease`."""
+        spec = self._spec(request)
+        trajectory = request.trajectory_id
+        if trajectory in self._trajectories:
+            raise LeaseStateError(f"trajectory {trajectory!r} has a slot already")
+        if trajectory is not None:
+            self._trajectories.add(trajectory)
+        try:
+            return await self._lease(request, spec)
+        except BaseException:
+            self._trajectories.discard(trajectory or "")
+            raise
+
+    def give_back(self, lease: Lease) -> None:
+        """End a lease now; see `SlotPool.give_back`."""
+        own = cast("PoolLease", lease)
+        if own.ended:
+            return
+        self._trajectories.discard(own.request.trajectory_id or "")
+        self._return(own)
+
+    async def settled(self, lease: Lease) -> None:
+        """Wait until a lease that was given back is reset or retired."""
+        await cast("PoolLease", lease).settled.wait()
+
+    def _spec(self, request: LeaseRequest) -> SandboxSpec:
+        """The kind of sandbox that a request needs; refuse what cannot be honoured before anything starts."""
+        if not self._open:
+            raise LeaseStateError("the slot pool is closed")
+        capabilities = self._backend.capabilities
+        if request.profile is not None:
+            raise UnknownNameError("sandbox profile", request.profile, ())
+        if request.image is not None and not capabilities.image_per_task:
+            raise ConfigError(f"backend {self._backend.name!r} cannot make a sandbox from a task's own image")
+        if request.network not in capabilities.network:
+            raise ConfigError(f"backend {self._backend.name!r} has no network policy {request.network!r}")
+        return SandboxSpec(slots=self._config.slots_per_sandbox, image=request.image)
+
+    async def _lease(self, request: LeaseRequest, spec: SandboxSpec) -> PoolLease:
+        last: Exception | None = None
+        for _ in range(ATTEMPTS):
+            slot = await self._claim(request, spec)
+            client = self._clients.get(slot.sandbox)
+            if client is None:
+                continue  # lost between being granted and now
+            lease = PoolLease(slot, SlotClient(client, slot.index), request)
+            self._leases.add(lease)
+            try:
+                with anyio.fail_after(OPEN_S):
+                    await lease.client.open(network=request.network, env=request.env)
+            except (SandboxLostError, ProtocolError, SlotDeadError, TimeoutError) as error:
+                last = error
+                self._return(lease)
+            except BaseException:
+                self._return(lease)
+                raise
+            else:
+                return lease
+        raise SandboxLostError(f"no slot could be opened in {ATTEMPTS} attempts: {last}") from last
+
+    async def _claim(self, request: LeaseRequest, spec: SandboxSpec) -> SlotRef:
+        """Wait in the queue for a free slot."""
+        ticket, waiter = self._ledger.enqueue(spec), _Waiter()
+        self._waiters[ticket] = waiter
+        self._pump()
+        if ticket.slot is not None:
+            return ticket.slot
+        try:
+            with anyio.move_on_after(request.wait_s):
+                await waiter.granted.wait()
+        except BaseException:
+            self._withdraw(ticket)
+            raise
+        if waiter.error is not None:
+            raise waiter.error
+        if ticket.slot is None:
+            status = self.status()
+            self._withdraw(ticket)
+            raise LeaseTimeoutError(
+                f"no slot became free within {request.wait_s:g} s: {status.slots} slots, {status.leased} leased, "
+                f"{status.resetting} being reset, {status.starting} sandboxes starting, {status.waiting} callers waiting",
+                hint="lease fewer slots at once, or raise slots_per_sandbox or max_sandboxes",
+            )
+        return ticket.slot
+
+    def _withdraw(self, ticket: Ticket) -> None:
+        waiter = self._waiters.pop(ticket, None)
+        if ticket.slot is not None or waiter is not None:
+            self._ledger.withdraw(ticket)
+        self._pump()
+
+    def _refuse(self, tickets: list[Ticket], error: Callable[[], HermesError]) -> None:
+        for ticket in tickets:
+            waiter = self._waiters.pop(ticket)
+            waiter.error = error()  # one each: an exception that several tasks raise collects all their tracebacks
+            waiter.granted.set()
+
+    # Returning
+
+    def _return(self, lease: PoolLease) -> None:
+        lease.ended = True
+        lease.client.cancel_all()
+        if self._open and self._ledger.give_back(lease.slot):
+            self._tasks.start_soon(self._reset, lease)
+        else:
+            self._end(lease)
+
+    async def _reset(self, lease: PoolLease) -> None:
+        try:
+            with anyio.fail_after(RESET_S):
+                await lease.client.reset()
+            self._ledger.cleaned(lease.slot, now=anyio.current_time())
+        except Exception as error:
+            if lease.lost is None:
+                _logger.warning("slot %s is retired: %s", lease.id, error or "its reset was not answered")
+            self._ledger.retire(lease.slot)
+        finally:
+            self._end(lease)
+            self._pump()
+
+    def _end(self, lease: PoolLease) -> None:
+        lease.ended = True
+        self._leases.discard(lease)
+        lease.settled.set()
+
+    # Sandboxes
+
+    def _pump(self) -> None:
+        """Do what the ledger says; called after every event."""
+        if not self._open:
+            return
+        for ticket in self._ledger.grant():
+            self._waiters.pop(ticket).granted.set()
+        while (spec := self._ledger.wanted()) is not None:
+            name = f"{self._owner}-{next(self._names)}"
+            self._ledger.starting(name, spec)
+            self._tasks.start_soon(self._keep, name, spec)
+        for name in self._ledger.expendable(now=anyio.current_time(), idle_s=self._config.idle_s):
+            self._ledger.stopping(name)
+            self._clients[name].close("the sandbox was idle, and is being stopped")
+
+    async def _tend(self) -> None:
+        while True:
+            await anyio.sleep(min(max(self._config.idle_s / 4, 0.05), 1.0))
+            self._pump()
+
+    async def _keep(self, name: str, spec: SandboxSpec) -> None:
+        """Start one sandbox, and stop it in the end."""
+        sandbox: Sandbox | None = None
+        try:
+            sandbox = await self._backend.start(spec, self._owner, name)
+            await self._serve(sandbox, name, spec)
+        except Exception as error:
+            await self._start_failed(error, spec)
+        finally:
+            if self._clients.pop(name, None) is not None:
+                self._ledger.stopping(name)
+            if sandbox is not None:
+                await self._stop(sandbox)
+            self._ledger.gone(name)
+            self._pump()
+
+    async def _serve(self, sandbox: Sandbox, name: str, spec: SandboxSpec) -> None:
+        client = SandboxClient(sandbox)
+        await self._tasks.start(client.run)
+        self._clients[name] = client
+        self._start_failures = 0
+        self._ledger.started(name, min(spec.slots, client.facts.capacity), now=anyio.current_time())
+        self._pump()
+        silent = 0
+        while client.lost is None:
+            with anyio.move_on_after(self._config.health_interval_s):
+                await client.wait_ended()
+                break
+            silent = 0 if await _answers(client) else silent + 1
+            if silent == 1:
+                client.reconnect()
+            elif silent > 1:
+                client.close("the sandbox daemon does not answer")
+        if client.lost is not None and not client.closed:
+            _logger.warning("sandbox %s is lost: %s", name, client.lost)
+
+    async def _start_failed(self, error: Exception, spec: SandboxSpec) -> None:
+        """Tell those who wait, at once or when it keeps happening."""
+        if isinstance(error, BackendUnavailableError) and not self._ledger.sandboxes:
+            message, hint = error.message, error.hint
+            self._refuse(self._ledger.refuse(), lambda: BackendUnavailableError(message, hint=hint))
+            return
+        self._start_failures += 1
+        known = error if isinstance(error, HermesError) else SandboxLostError(f"a sandbox did not start: {error!r}")
+        _logger.warning("a sandbox did not start: %s", known.message, exc_info=None if known is error else error)
+        if self._start_failures >= ATTEMPTS:
+            self._start_failures = 0
+            message = f"sandboxes do not start: {known.message}"
+            self._refuse(self._ledger.refuse(spec), lambda: SandboxLostError(message, hint=known.hint))
+        else:
+            # It still counts as starting meanwhile, which limits the rate.
+            await anyio.sleep(FIRST_BACKOFF_S * 2**self._start_failures)
+
+    async def _stop(self, sandbox: Sandbox) -> None:
+        with anyio.move_on_after(STOP_S, shield=True) as scope:
+            try:
+                await sandbox.stop()
+            except Exception:
+                _logger.exception("sandbox %s could not be stopped", sandbox.name)
+        if scope.cancelled_caught:
+            _logger.error("sandbox %s could not be stopped within %g s", sandbox.name, STOP_S)
+
+
+async def _answers(client: SandboxClient) -> bool:
+    with anyio.move_on_after(HEALTH_S):
+        try:
+            await client.request("health", {})
+        except SandboxLostError:
+            return True  # told by `lost`
+        except HermesError as error:
+            _logger.warning("health of a sandbox: %s", error)
+        return True
+    return False

@@ -1,0 +1,123 @@
+"""The contracts of a lease and of the slot pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from hermes_core.sandbox import NetworkPolicy, SandboxBackend, SlotClient
+
+__all__ = ["Lease", "LeaseRequest", "PoolConfig", "PoolStatus", "SlotPool"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRequest:
+    """What a caller wants to lease.
+
+    Attributes:
+        profile: Name of a sandbox profile, or None for the default one.
+        image: Image of the task's own, or None.
+        network: Network policy of the slot.
+        env: Variables of every command in the slot.
+        trajectory_id: Whose lease it is; asking again with the id of a living lease is an error.
+        wait_s: Seconds to wait for a free slot; None waits for ever.
+    """
+
+    profile: str | None = None
+    image: str | None = None
+    network: NetworkPolicy = "none"
+    env: Mapping[str, str] = field(default_factory=dict)
+    trajectory_id: str | None = None
+    wait_s: float | None = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """How a pool grows and shrinks.
+
+    Attributes:
+        slots_per_sandbox: Slots in each sandbox.
+        max_sandboxes: Most sandboxes alive at once.
+        max_starting: Most sandboxes starting at once.
+        idle_s: A sandbox that nobody used for so many seconds is stopped.
+        health_interval_s: Seconds between two looks at each sandbox.
+    """
+
+    slots_per_sandbox: int = 16
+    max_sandboxes: int = 1
+    max_starting: int = 2
+    idle_s: float = 120.0
+    health_interval_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """Counts of a pool: sandboxes starting and alive; slots by state; waiting callers."""
+
+    sandboxes: int
+    starting: int
+    slots: int
+    leased: int
+    resetting: int
+    waiting: int
+
+
+class Lease(Protocol):
+    """The time during which one trajectory owns one slot."""
+
+    @property
+    def id(self) -> str:
+        """Unique within the pool, for logs."""
+
+    @property
+    def client(self) -> SlotClient:
+        """Speaks to the daemon about this slot."""
+
+    @property
+    def request(self) -> LeaseRequest:
+        """What was asked for."""
+
+    @property
+    def lost(self) -> str | None:
+        """Why the sandbox is gone, or None while it lives."""
+
+
+class SlotPool(Protocol):
+    """Leases slots; an async context manager that owns every sandbox that it starts.
+
+    Made as `pool_class(backend, config)`.
+    """
+
+    def __init__(self, backend: SandboxBackend, config: PoolConfig) -> None: ...
+
+    async def lease(self, request: LeaseRequest) -> Lease:
+        """Wait for a slot, first come first served, and open it.
+
+        Raises:
+            LeaseTimeoutError: None became free within `wait_s`.
+            BackendUnavailableError: The backend cannot start sandboxes here.
+            SandboxLostError: Sandboxes that were started did not come up, again and again.
+        """
+
+    def give_back(self, lease: Lease) -> None:
+        """End a lease now. Idempotent and synchronous: the pool's own task cancels what still runs, resets the slot,
+        and hands it on, or retires it if it cannot be verified to be clean.
+        """
+
+    async def settled(self, lease: Lease) -> None:
+        """Wait until a lease that was given back is reset or retired."""
+
+    def status(self) -> PoolStatus:
+        """Counts right now."""
+
+    async def __aenter__(self) -> Self:
+        """Start the pool's own tasks; sandboxes start on demand."""
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop every sandbox, whatever is still leased."""

@@ -1,0 +1,173 @@
+"""A stand-in for an OpenAI-compatible chat endpoint: a real HTTP server that says what it is told to."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+__all__ = ["ChatAnswer", "FakeChatServer", "completion"]
+
+
+def completion(
+    content: str | None = "",
+    *,
+    tool_calls: Iterable[Mapping[str, Any]] = (),
+    finish_reason: str = "stop",
+    **message: object,
+) -> dict[str, Any]:
+    """The body of a chat completion."""
+    calls = [
+        {"id": f"call_{number}", "type": "function", "function": dict(call)} for number, call in enumerate(tool_calls)
+    ]
+    said: dict[str, Any] = {"role": "assistant", "content": content, **message}
+    if calls:
+        said["tool_calls"] = calls
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "fake-model",
+        "system_fingerprint": "fp_1",
+        "choices": [{"index": 0, "message": said, "finish_reason": finish_reason}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer:
+    """One answer.
+
+    Attributes:
+        body: A JSON object, or the text that is sent as it is.
+        status: The HTTP status.
+        headers: Further headers.
+        drop: Close the connection instead of answering; after half of the body, if there is one.
+        hang: Do not answer before the server is closed.
+    """
+
+    body: Mapping[str, Any] | str = ""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    drop: bool = False
+    hang: bool = False
+
+
+class FakeChatServer:
+    """Serves `GET /v1/models` and `POST /v1/chat/completions` on the loopback interface; a context manager.
+
+    Args:
+        answers: Given in order to completions; the last one is repeated.
+        models: What `/v1/models` lists.
+        key: Answer 401 without this bearer token.
+    """
+
+    def __init__(
+        self,
+        answers: Iterable[ChatAnswer | Mapping[str, Any]] = (),
+        *,
+        models: Iterable[str] = ("fake-model",),
+        key: str | None = None,
+    ) -> None:
+        self._answers = deque(a if isinstance(a, ChatAnswer) else ChatAnswer(a) for a in answers)
+        self._models = tuple(models)
+        self._key = key
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self.requests: list[dict[str, Any]] = []
+        """Bodies of the completions that were asked for."""
+        self.busiest = 0
+        """Most completions that were being answered at once."""
+        self._busy = 0
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it is, without `/v1`."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        """Begin to serve."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop, and let go of what hangs."""
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _take(self, request: dict[str, Any]) -> ChatAnswer:
+        with self._lock:
+            self.requests.append(request)
+            self._busy += 1
+            self.busiest = max(self.busiest, self._busy)
+            return self._answers[0] if len(self._answers) == 1 else self._answers.popleft()
+
+    def _answered(self) -> None:
+        with self._lock:
+            self._busy -= 1
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                listing = {"object": "list", "data": [{"id": name, "object": "model"} for name in server._models]}
+                self._answer(ChatAnswer(listing) if self._may() else _unauthorized())
+
+            def do_POST(self) -> None:
+                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if not self._may():
+                    self._answer(_unauthorized())
+                    return
+                answer = server._take(request)
+                try:
+                    if answer.hang:
+                        server._closing.wait()
+                    self._answer(answer)
+                finally:
+                    server._answered()
+
+            def _may(self) -> bool:
+                return server._key is None or self.headers["Authorization"] == f"Bearer {server._key}"
+
+            def _answer(self, answer: ChatAnswer) -> None:
+                text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
+                body = text.encode()
+                if answer.drop or answer.hang:
+                    self.close_connection = True
+                    if not body:
+                        return
+                try:
+                    self.send_response(answer.status)
+                    for name, value in {"Content-Type": "application/json", **answer.headers}.items():
+                        self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body[: len(body) // 2] if answer.drop else body)
+                except ConnectionError:
+                    self.close_connection = True
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Keep quiet."""
+
+        return Handler
+
+
+def _unauthorized() -> ChatAnswer:
+    return ChatAnswer({"error": {"message": "wrong key", "type": "invalid_request_error"}}, status=401)

@@ -1,0 +1,116 @@
+"""From the tokens of turns to segments. Ids are history: nothing is ever encoded again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hermes_core.exceptions import TokenDataError
+from hermes_core.trajectory._types import Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hermes_core.models import TurnTokens
+
+__all__ = ["SegmentRecorder", "TurnSpan", "turns_to_segments"]
+
+_SENTINEL = -9999.0  # vLLM writes it where it has no logprob
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSpan:
+    """Where a turn lies: its prompt is `segments[segment].ids[:start]`, its completion `ids[start:end]`."""
+
+    segment: int
+    start: int
+    end: int
+
+
+class SegmentRecorder:
+    """Merges turns into as few segments as exactness allows.
+
+    A turn whose prompt starts with the open segment's exact ids extends it; any other opens a new one. A turn costs
+    one comparison of its prompt in C and work on its new tokens only: the history is not copied.
+    """
+
+    def __init__(self) -> None:
+        self._closed: list[Segment] = []
+        # The open segment is always its last turn's prompt and completion, so that no growing list is kept.
+        self._prompt: tuple[int, ...] = ()
+        self._completion: tuple[int, ...] = ()
+        self._sampled: list[tuple[int, tuple[float, ...]]] = []
+
+    def add(self, turn: TurnTokens) -> TurnSpan:
+        """Record the next turn.
+
+        Raises:
+            TokenDataError: Ids are missing or impossible, lengths differ, or a logprob is NaN, infinite, positive or
+                a sentinel. The recorder is unchanged.
+        """
+        known = self._known(turn.prompt_ids)
+        _validate(turn, known)
+        if not known and self._completion:
+            self._closed.append(self._open_segment())
+            self._sampled = []
+        start = len(turn.prompt_ids)
+        self._prompt, self._completion = turn.prompt_ids, turn.completion_ids
+        self._sampled.append((start, turn.logprobs))
+        return TurnSpan(len(self._closed), start, start + len(turn.completion_ids))
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """What was recorded so far."""
+        return (*self._closed, self._open_segment()) if self._completion else tuple(self._closed)
+
+    def _known(self, prompt: tuple[int, ...]) -> int:
+        """How many ids of the prompt are the open segment; 0 if it does not extend it."""
+        border = len(self._prompt)
+        end = border + len(self._completion)
+        # The short completion goes first: histories that part usually part there.
+        extends = prompt[border:end] == self._completion and prompt[:border] == self._prompt
+        return end if extends else 0
+
+    def _open_segment(self) -> Segment:
+        ids = self._prompt + self._completion
+        mask, logprobs = [0] * len(ids), [0.0] * len(ids)
+        for start, sampled in self._sampled:
+            end = start + len(sampled)
+            mask[start:end] = [1] * len(sampled)
+            logprobs[start:end] = sampled
+        return Segment(ids, tuple(mask), tuple(logprobs))
+
+
+def turns_to_segments(turns: Iterable[TurnTokens]) -> tuple[Segment, ...]:
+    """Merge the turns of one trajectory into segments.
+
+    Raises:
+        TokenDataError: A turn's data are missing or impossible.
+    """
+    recorder = SegmentRecorder()
+    for turn in turns:
+        recorder.add(turn)
+    return recorder.segments
+
+
+def _validate(turn: TurnTokens, known: int) -> None:
+    """Refuse impossible data; the first `known` prompt ids were validated with an earlier turn."""
+    if not turn.prompt_ids or not turn.completion_ids:
+        missing = "completion" if turn.prompt_ids else "prompt"
+        raise TokenDataError(f"the engine returned no {missing} token ids", hint="switch on token ids in the engine")
+    if len(turn.completion_ids) != len(turn.logprobs):
+        raise TokenDataError(
+            f"the engine returned {len(turn.completion_ids)} token ids and {len(turn.logprobs)} logprobs",
+            hint="switch on the logprobs of sampled tokens in the engine",
+        )
+    for ids in (turn.prompt_ids[known:], turn.completion_ids):
+        _validate_ids(ids)
+    for position, logprob in enumerate(turn.logprobs):
+        if not isinstance(logprob, (int, float)) or not math.isfinite(logprob) or not _SENTINEL < logprob <= 0:
+            raise TokenDataError(f"logprob {logprob!r} of sampled token {position} is not a log probability")
+
+
+def _validate_ids(ids: Sequence[int]) -> None:
+    if ids and (set(map(type, ids)) != {int} or min(ids) < 0):
+        raise TokenDataError("a token id is not an integer of at least 0")

@@ -1,0 +1,112 @@
+"""The model `local`."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self
+
+from hermes_core.exceptions import ModelUnreachableError, UsageError
+from hermes_core.models import HERMES_FORMAT, Model
+from hermes_model_llamacpp._catalog import find_model
+from hermes_model_llamacpp._client import LlamaClient
+from hermes_model_llamacpp._config import LocalConfig
+from hermes_model_llamacpp._conversation import Decoding, LocalConversation
+from hermes_model_llamacpp._prompt import ShortHermesFormat
+from hermes_model_llamacpp._server import LlamaServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from hermes_core.models import Conversation, ConversationStart
+
+__all__ = ["LocalModel"]
+
+
+class LocalModel(Model):
+    """llama.cpp on this machine: token ids in, token ids and logprobs out; no key, no network.
+
+    When a model calls tools is a matter of policy, as a small one seldom does by itself. The first turn of a trajectory
+    that has tools is one well-formed call (`forced_calls`), decoded under a grammar made from the tools' schemas. Later
+    turns are free: text is the final answer, and a call that the model begins is held to its schema (`constrain`).
+    """
+
+    Config = LocalConfig
+
+    def __init__(self, config: LocalConfig | None = None) -> None:
+        self._config = config or LocalConfig()
+        self._stack = AsyncExitStack()
+        self._client: LlamaClient | None = None
+        self._decoding: Decoding | None = None
+
+    @property
+    def name(self) -> str:
+        """`local`; the file is named in each turn's metadata."""
+        return "local"
+
+    def conversation(self, start: ConversationStart) -> Conversation:
+        """Begin one trajectory's conversation.
+
+        Raises:
+            UsageError: The model was not entered.
+        """
+        if self._client is None or self._decoding is None:
+            raise UsageError("the model 'local' is not running", hint="use it as an async context manager")
+        return LocalConversation(self._client, start, self._decoding)
+
+    async def __aenter__(self) -> Self:
+        """Start llama.cpp and load the model.
+
+        Raises:
+            ModelUnreachableError: There is no model, or llama.cpp cannot load it.
+            ModelResponseError: The file is not a GGUF file.
+            UnknownNameError: No preset has that name.
+        """
+        config = self._config
+        path, version = self._weights()
+        server = LlamaServer(
+            path,
+            context=config.context,
+            parallel=config.parallel,
+            threads=config.threads,
+            log=config.log,
+            tools_template=False,
+        )
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(server)
+            self._client = await stack.enter_async_context(
+                LlamaClient(
+                    server.address,
+                    server.api_key,
+                    parallel=config.parallel,
+                    timeout_s=config.timeout_s,
+                    failure=server.failure,
+                )
+            )
+            self._stack = stack.pop_all()
+        self._decoding = Decoding(
+            form=ShortHermesFormat() if config.prompt == "short" else HERMES_FORMAT,
+            max_tokens=config.max_tokens,
+            forced_calls=config.forced_calls,
+            constrain=config.constrain,
+            saved=server.saved_slots,
+            model=path.name,
+            policy_version=version,
+        )
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End llama.cpp; a turn that is being sampled fails."""
+        self._client = self._decoding = None
+        await self._stack.aclose()
+
+    def _weights(self) -> tuple[Path, str | None]:
+        """The file to load, and its version if it is a known one."""
+        if self._config.path is not None:
+            return self._config.path.expanduser(), None
+        preset = find_model(self._config.preset)
+        if not preset.file.is_file():
+            raise ModelUnreachableError("no local model on this machine", hint=f"hermes models pull {preset.name}")
+        return preset.file, f"sha256:{preset.sha256[:16]}"

@@ -1,0 +1,45 @@
+"""The daemon that owns the slots inside one sandbox, and the frames that it speaks."""
+
+from __future__ import annotations
+
+from hermes_sandboxd._arguments import daemon_arguments
+from hermes_sandboxd._bubblewrap import find_bubblewrap
+from hermes_sandboxd._frames import MAX_BODY, MAX_LINE, FrameDecoder, FrameError, encode_frame
+from hermes_sandboxd._protocol import CHUNK_BYTES, INLINE_BYTES, PROTOCOL_VERSION, WINDOW_BYTES
+
+__all__ = [
+    "CHUNK_BYTES",
+    "INLINE_BYTES",
+    "MAX_BODY",
+    "MAX_LINE",
+    "PROTOCOL_VERSION",
+    "WINDOW_BYTES",
+    "FrameDecoder",
+    "FrameError",
+    "NamespaceReport",
+    "build_zipapp",
+    "check_namespaces",
+    "daemon_arguments",
+    "encode_frame",
+    "find_bubblewrap",
+]
+
+_LAZY = {
+    "NamespaceReport": "hermes_sandboxd._check",
+    "build_zipapp": "hermes_sandboxd._zipapp",
+    "check_namespaces": "hermes_sandboxd._check",
+}
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hermes_sandboxd._check import NamespaceReport, check_namespaces
+    from hermes_sandboxd._zipapp import build_zipapp
+
+
+def __getattr__(name: str) -> object:
+    # These import subprocess and more, which the daemon would have to carry into each of its slots.
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,47 @@
+"""How to start a daemon from another program."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import List, Optional
+
+
+def daemon_arguments(
+    *,
+    socket: str,
+    state: str,
+    capacity: int,
+    lifeline_fd: Optional[int] = None,
+    orphan_grace_s: Optional[float] = None,
+    bwrap: Optional[str] = None,
+    tcp: Optional[str] = None,
+    python: Optional[str] = None,
+) -> List[str]:
+    """Return the argument list that starts a daemon with this package's own files.
+
+    The interpreter runs without site-packages (`-I -S`): it starts faster, and every slot costs less memory. Give
+    `bwrap` (as `find_bubblewrap` returns it), since the wheel is not found that way.
+
+    Args:
+        socket: Path of the unix socket, at most 107 bytes.
+        state: Folder for everything on disk; the daemon makes and removes it. As root every user must be able to pass
+            the folders above it.
+        capacity: Number of slots.
+        lifeline_fd: Descriptor, inherited by the daemon, whose end ends the daemon.
+        orphan_grace_s: Seconds that slots outlive their client.
+        bwrap: Path of bubblewrap.
+        tcp: `HOST:PORT` to listen on as well.
+        python: Interpreter; this one if None.
+    """
+    arguments = [python or sys.executable, "-I", "-S", os.path.dirname(os.path.abspath(__file__)), "serve"]
+    arguments += ["--socket", socket, "--state", state, "--capacity", str(capacity)]
+    for option, value in (
+        ("--lifeline-fd", lifeline_fd),
+        ("--orphan-grace", orphan_grace_s),
+        ("--bwrap", bwrap),
+        ("--tcp", tcp),
+    ):
+        if value is not None:
+            arguments += [option, str(value)]
+    return arguments

@@ -1,0 +1,60 @@
+"""The command line of `hermes-sandboxd`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import List, Optional
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = _parser().parse_args(argv)
+    if arguments.command == "serve":
+        from hermes_sandboxd._serve import serve
+
+        return serve(arguments)
+    if arguments.command == "relay":
+        from hermes_sandboxd._relay import relay
+
+        return relay(arguments.socket)
+    if arguments.command == "check":
+        from hermes_sandboxd._check import check_namespaces
+
+        report = check_namespaces(arguments.bwrap)
+        sys.stdout.write(json.dumps(report.as_json()) + "\n")
+        return 0 if report.available else 1
+    from hermes_sandboxd._zipapp import build_zipapp
+
+    sys.stdout.write(build_zipapp(arguments.out) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hermes-sandboxd", description="Many isolated slots inside one sandbox.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="own the slots of this sandbox and serve clients")
+    serve.add_argument("--socket", required=True, help="path of the unix socket")
+    serve.add_argument("--tcp", metavar="HOST:PORT", help="listen here too; needs a token; port 0 takes any")
+    serve.add_argument("--token-env", default="HERMES_SANDBOX_TOKEN", help="variable that holds the token")
+    serve.add_argument("--state", required=True, help="folder for everything on disk; removed at the end")
+    serve.add_argument("--capacity", type=_positive, required=True, help="number of slots")
+    serve.add_argument("--lifeline-fd", type=int, help="end when this descriptor reaches its end")
+    serve.add_argument("--orphan-grace", type=float, default=60.0, help="seconds that slots outlive their client")
+    serve.add_argument("--bwrap", help="path of bubblewrap")
+    serve.add_argument("--uid-range", default="60000:65000", help="users for the slots of a daemon that is root")
+    relay = commands.add_parser("relay", help="carry standard input and output to the socket of a daemon")
+    relay.add_argument("--socket", required=True, help="path of the unix socket")
+    check = commands.add_parser("check", help="tell as JSON whether slots can have namespaces here")
+    check.add_argument("--bwrap", help="path of bubblewrap")
+    zipapp = commands.add_parser("zipapp", help="build the daemon as one file")
+    zipapp.add_argument("out", help="path of the file")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number

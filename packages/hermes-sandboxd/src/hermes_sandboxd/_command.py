@@ -1,0 +1,343 @@
+"""One running command of a slot (`slot.exec`)."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import struct
+import termios
+import time
+from collections import deque
+from functools import partial
+from typing import Any, Callable, Deque, Dict, List, Optional
+
+from hermes_sandboxd._bubblewrap import WORKSPACE, command_environment, search
+from hermes_sandboxd._killing import Processes, SlotProcesses
+from hermes_sandboxd._link import Link, Outflow
+from hermes_sandboxd._output import KeptOutput
+from hermes_sandboxd._protocol import INLINE_BYTES, answer, notification
+from hermes_sandboxd._reactor import READ, WRITE, Reactor
+
+_READ_BYTES = 65536
+_STREAMS = ("stdout", "stderr")
+# Python ignores some signals, the zygote ignores others, and whoever started the daemon may have ignored more.
+_DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
+class Surroundings:
+    """What the commands of one slot share."""
+
+    def __init__(self, reactor: Reactor, link: Link, environment: Dict[str, str], oom_score: int) -> None:
+        self.reactor = reactor
+        self.link = link
+        self.environment = environment
+        self.processes = SlotProcesses()
+        self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._oom_score = oom_score
+        self._own_score = os.pread(oom_score, 16, 0)
+        self._drains: Deque[int] = deque()
+
+    def spawn(self, path: str, argv: List[str], environment: Dict[str, str], descriptors: List[int]) -> int:
+        """Start a program with `descriptors` as its standard streams; return its (outer) pid."""
+        actions = [(os.POSIX_SPAWN_DUP2, descriptor, target) for target, descriptor in enumerate(descriptors)]
+        # Raised for the moment of the spawn only: the child inherits it, and the supervisor, whose end would end
+        # the slot, does not become the first choice of the kernel's out-of-memory killer.
+        self._score(b"1000")
+        try:
+            return os.posix_spawn(
+                path, argv, environment, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_DEFAULT_SIGNALS
+            )
+        finally:
+            self._score(self._own_score)
+
+    def _score(self, value: bytes) -> None:
+        try:
+            os.write(self._oom_score, value)
+        except OSError:
+            pass
+
+    def drain(self, descriptor: int) -> None:
+        """Read `descriptor` to its end and forget what comes: background processes keep a working output."""
+        self._drains.append(descriptor)
+        if len(self._drains) > 64:
+            self._end_drain(self._drains[0])
+        self.reactor.add(descriptor, READ, lambda _: self._drained(descriptor))
+
+    def _drained(self, descriptor: int) -> None:
+        try:
+            if os.read(descriptor, _READ_BYTES):
+                return
+        except BlockingIOError:
+            return
+        self._end_drain(descriptor)
+
+    def _end_drain(self, descriptor: int) -> None:
+        self._drains.remove(descriptor)
+        self.reactor.remove(descriptor)
+        os.close(descriptor)
+
+
+class Command:
+    """Runs one command and answers its request when it is over; `done` is called after the answer."""
+
+    def __init__(
+        self, around: Surroundings, request_id: int, params: Dict[str, Any], body: bytes, done: Callable[[], None]
+    ) -> None:
+        self._around = around
+        self._reactor = around.reactor
+        self._id = request_id
+        self._params = params
+        self._done = done
+        self._flow = Outflow(around.link, request_id)
+        self._kept = [KeptOutput(params["output_cap"]) for _ in _STREAMS]
+        self._pipes = [-1, -1]
+        self._stdin = -1
+        self._input: Deque[memoryview] = deque()
+        self._input_ended = "body" not in params
+        if body:
+            self._input.append(memoryview(body))
+        self._pid = 0
+        self._pidfd = -1
+        self._started = 0.0
+        self._ended_by: Optional[str] = None
+        self._spared: Processes = {}
+        self._answer: Optional[Dict[str, Any]] = None
+
+    def start(self) -> None:
+        """Spawn the command."""
+        self._spared = self._around.processes.survivors()
+        self._started = time.monotonic()
+        failure = self._spawn()
+        if failure is not None:
+            self._finish_unstarted(*failure)
+            return
+        self._pidfd = os.pidfd_open(self._pid)
+        self._reactor.add(self._pidfd, READ, lambda _: self._exited())
+        self._watch_output()
+        if self._stdin >= 0:
+            self._watch_input()
+        self._reactor.deadline = self._started + self._params["timeout_s"]
+        self._reactor.on_deadline = lambda: self.end("timed_out")
+
+    def _spawn(self) -> Optional["tuple[int, str]"]:
+        params = self._params
+        folder = os.path.join(WORKSPACE, params["cwd"]) if params["cwd"] else WORKSPACE
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            return 126, f"{folder}: {error.strerror}"
+        except ValueError as error:
+            return 126, f"{folder!r}: {error}"
+        environment = command_environment(self._around.environment, {"PWD": folder}, params["env"])
+        ends = [os.pipe() for _ in _STREAMS]
+        streams = [self._around.null, ends[0][1], ends[1][1]]
+        if self._input or not self._input_ended:
+            streams[0], self._stdin = os.pipe()
+            os.set_blocking(self._stdin, False)
+        for index, (reading, _) in enumerate(ends):
+            os.set_blocking(reading, False)
+            self._pipes[index] = reading
+        try:
+            return self._try_paths(environment, streams)
+        finally:
+            for descriptor in streams:
+                if descriptor != self._around.null:
+                    os.close(descriptor)
+
+    def _try_paths(self, environment: Dict[str, str], streams: List[int]) -> Optional["tuple[int, str]"]:
+        argv = self._params["argv"]
+        failure = 127, f"{argv[0]}: not found"
+        for path in search(argv[0], environment.get("PATH", "")):
+            try:
+                self._pid = self._around.spawn(path, argv, environment, streams)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                    failure = 126, f"{argv[0]}: {error.strerror}"
+            except ValueError as error:
+                return 126, f"{argv[0]!r}: {error}"
+            else:
+                return None
+        return failure
+
+    def _finish_unstarted(self, exit_code: int, reason: str) -> None:
+        for descriptor in (*self._pipes, self._stdin):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._kept[1].add(f"hermes: {reason}\n".encode(errors="replace"))
+        self._report(exit_code << 8)
+
+    def _watch_output(self) -> None:
+        for index, descriptor in enumerate(self._pipes):
+            if descriptor >= 0 and not self._reactor.watches(descriptor):
+                self._reactor.add(descriptor, READ, partial(self._readable, index))
+
+    def _readable(self, index: int, events: int) -> None:
+        if not events & READ:
+            # Hung up and empty.
+            self._close_pipe(index)
+            return
+        if self._params["stream"] and not self._flow.open:
+            # Nobody takes the live output: the pipe fills, and the command waits.
+            self._reactor.remove(self._pipes[index])
+            return
+        self._read(index)
+
+    def _read(self, index: int) -> int:
+        """Read once; return how much, -1 if there is nothing now, 0 at the end (the pipe is then closed)."""
+        descriptor = self._pipes[index]
+        try:
+            data = os.read(descriptor, _READ_BYTES)
+        except BlockingIOError:
+            return -1
+        if not data:
+            self._close_pipe(index)
+            return 0
+        kept = self._kept[index]
+        if self._params["stream"]:
+            self._flow.push("output", _STREAMS[index], kept.total, data)
+        kept.add(data)
+        return len(data)
+
+    def _close_pipe(self, index: int) -> None:
+        self._reactor.remove(self._pipes[index])
+        os.close(self._pipes[index])
+        self._pipes[index] = -1
+
+    def data(self, body: bytes, end: bool) -> None:
+        """Take a chunk of standard input."""
+        if self._pid and self._stdin < 0:
+            self._credit(len(body))
+            return
+        if body:
+            self._input.append(memoryview(body))
+        self._input_ended = self._input_ended or end
+        if self._stdin >= 0:
+            self._watch_input()
+
+    def _watch_input(self) -> None:
+        if self._input:
+            self._reactor.add(self._stdin, WRITE, lambda _: self._feed())
+        elif self._input_ended:
+            self._close_input()
+        else:
+            # A reader that went away would be reported again and again.
+            self._reactor.remove(self._stdin)
+
+    def _feed(self) -> None:
+        chunk = self._input[0]
+        try:
+            written = os.write(self._stdin, chunk)
+        except BlockingIOError:
+            return
+        except OSError:
+            # The command does not read its input to the end, which is its own affair.
+            self._close_input()
+            return
+        if written < len(chunk):
+            self._input[0] = chunk[written:]
+        else:
+            self._input.popleft()
+        self._credit(written)
+        if not self._input:
+            self._watch_input()
+
+    def _close_input(self) -> None:
+        if self._stdin >= 0:
+            self._reactor.remove(self._stdin)
+            os.close(self._stdin)
+            self._stdin = -1
+        self._credit(sum(len(chunk) for chunk in self._input))
+        self._input.clear()
+
+    def _credit(self, count: int) -> None:
+        if count and "body" in self._params:
+            self._around.link.send(notification("credit", id=self._id, bytes=count))
+
+    def credit(self, count: int) -> None:
+        """Take credit for outgoing bodies."""
+        self._flow.credit(count)
+        self.resume()
+
+    def resume(self) -> None:
+        """Go on sending after the receiver or the link made room."""
+        self._flow.pump()
+        if self._answer is not None:
+            self._send_rest()
+        elif self._pid and self._flow.open:
+            self._watch_output()
+
+    def cancel(self) -> None:
+        """Kill the command; it still answers."""
+        self.end("cancelled")
+
+    def end(self, reason: str) -> None:
+        """Kill everything that this command started, for `reason`: "timed_out" or "cancelled"."""
+        if self._answer is not None or not self._pid:
+            return
+        self._ended_by = reason
+        status = self._around.processes.kill(self._spared, self._pid)
+        if status is None:
+            # What cannot be killed from here ends with the whole slot.
+            self._around.link.closed = True
+            return
+        self._finish(status)
+
+    def _exited(self) -> None:
+        self._finish(os.waitpid(self._pid, 0)[1])
+
+    def _finish(self, status: int) -> None:
+        self._reactor.deadline = None
+        self._reactor.remove(self._pidfd)
+        os.close(self._pidfd)
+        for index in range(len(_STREAMS)):
+            self._drain(index)
+        self._close_input()
+        self._report(status)
+
+    def _drain(self, index: int) -> None:
+        if self._pipes[index] < 0:
+            return
+        # All that the command itself wrote is in the pipe by now. Background processes may hold the pipe open and go
+        # on writing, so that neither its end nor its emptiness can be waited for.
+        left = struct.unpack("i", fcntl.ioctl(self._pipes[index], termios.FIONREAD, b"\0\0\0\0"))[0]
+        while left > 0:
+            count = self._read(index)
+            if count <= 0:
+                break
+            left -= count
+        if self._pipes[index] >= 0 and self._read(index) != 0:
+            self._reactor.remove(self._pipes[index])
+            self._around.drain(self._pipes[index])
+            self._pipes[index] = -1
+
+    def _report(self, status: int) -> None:
+        bodies = [kept.body() for kept in self._kept]
+        exited = os.WIFEXITED(status)
+        self._answer = {
+            "exit_code": os.WEXITSTATUS(status) if exited else None,
+            "signal": None if exited else os.WTERMSIG(status),
+            # A command that ended by itself in the last moment was not ended by anything else.
+            "timed_out": self._ended_by == "timed_out" and not exited,
+            "cancelled": self._ended_by == "cancelled" and not exited,
+            "limit": None,
+            "truncated": any(kept.truncated for kept in self._kept),
+            "stdout_bytes": self._kept[0].total,
+            "stderr_bytes": self._kept[1].total,
+            "duration_s": round(time.monotonic() - self._started, 6),
+            "bodies": {name: len(body) for name, body in zip(_STREAMS, bodies)},
+        }
+        self._kept = []
+        self._inline: Optional[bytes] = b"".join(bodies)
+        if len(self._inline) > INLINE_BYTES:
+            self._inline = None
+            for name, body in zip(_STREAMS, bodies):
+                self._flow.push("data", name, 0, body)
+        self._send_rest()
+
+    def _send_rest(self) -> None:
+        self._flow.pump()
+        if self._flow.empty and self._answer is not None:
+            self._around.link.send(answer(self._id, self._answer), self._inline)
+            self._done()

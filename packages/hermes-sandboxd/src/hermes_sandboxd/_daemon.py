@@ -1,0 +1,195 @@
+"""The daemon: its sockets, its sessions, its slots."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from hermes_sandboxd._connection import Connection
+from hermes_sandboxd._deadlines import Deadlines
+from hermes_sandboxd._protocol import PROTOCOL_VERSION, VERSION, Refusal
+from hermes_sandboxd._session import Request, Session
+from hermes_sandboxd._slot import Slot
+from hermes_sandboxd._state import StateFolder
+from hermes_sandboxd._supervision import ZygoteLink
+from hermes_sandboxd._users import Users
+
+_FLUSH_S = 0.2
+
+
+class Options(NamedTuple):
+    """How a daemon was asked to serve."""
+
+    capacity: int
+    orphan_grace_s: float
+    socket_token: Optional[str]
+    tcp_token: Optional[str]
+
+
+class Daemon:
+    """Answers what is not a slot's own affair, and hands the rest to the slots."""
+
+    def __init__(
+        self,
+        options: Options,
+        state: StateFolder,
+        zygote: ZygoteLink,
+        bubblewrap: Optional[str],
+        obstacle: Optional[str],
+        users: Optional[Users],
+    ) -> None:
+        self.options = options
+        self.state = state
+        self.zygote = zygote
+        self.bubblewrap = bubblewrap
+        self.obstacle = obstacle
+        """Why no slot can be opened here, or None."""
+        self.users = users
+        self.deadlines = Deadlines()
+        self.id = os.urandom(16).hex()
+        self.connections: Set[Connection] = set()
+        self.ending = asyncio.Event()
+        self._sessions: Dict[str, Session] = {}
+        self._slots: Dict[int, Slot] = {}
+        self._started = time.monotonic()
+        self._tasks: Set["asyncio.Task[None]"] = set()
+
+    def log(self, text: str) -> None:
+        """Write one line to standard error."""
+        sys.stderr.write(f"hermes-sandboxd: {text}\n")
+        sys.stderr.flush()
+
+    # Sessions.
+
+    def session(self, name: str) -> Tuple[Session, bool]:
+        """Return the session of that name, and whether it existed before."""
+        found = self._sessions.get(name)
+        if found is not None:
+            return found, True
+        session = self._sessions[name] = Session(name, self.options.orphan_grace_s, self._expire)
+        return session, False
+
+    def describe(self, resumed: bool) -> Dict[str, Any]:
+        """Return the answer to hello."""
+        return {
+            "protocol": PROTOCOL_VERSION,
+            "version": VERSION,
+            "daemon_id": self.id,
+            "resumed": resumed,
+            "isolation": self._isolation,
+            "capacity": self.options.capacity,
+            "limits": _ENFORCED,
+        }
+
+    @property
+    def _isolation(self) -> str:
+        return "namespaces" if self.obstacle is None else "none"
+
+    def _expire(self, session: Session) -> None:
+        self.log(f"session {session.name}: nobody came back, closing its slots")
+        del self._sessions[session.name]
+        for slot in self._slots.values():
+            if slot.owner is session:
+                slot.abandon()
+                self._spawn(slot)
+
+    def _spawn(self, slot: Slot) -> None:
+        task = asyncio.get_running_loop().create_task(slot.settle())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Requests.
+
+    def dispatch(self, request: Request) -> None:
+        """Serve a request, or hand it to its slot.
+
+        Raises:
+            Refusal: It cannot be served.
+        """
+        if self.ending.is_set():
+            raise Refusal("shutting_down", "the daemon is ending")
+        if request.method == "health":
+            self._in_background(request)
+        elif request.method == "shutdown":
+            self.ending.set()
+            request.succeed({})
+        else:
+            self._slot(request.params["slot"]).submit(request)
+
+    def _slot(self, index: int) -> Slot:
+        if index >= self.options.capacity:
+            raise Refusal("unknown_slot", f"slot {index} is out of range: the capacity is {self.options.capacity}")
+        slot = self._slots.get(index)
+        if slot is None:
+            slot = self._slots[index] = Slot(self, index)
+        return slot
+
+    def _in_background(self, request: Request) -> None:
+        task = asyncio.get_running_loop().create_task(self._health(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _health(self, request: Request) -> None:
+        now = time.monotonic()
+        slots = {}
+        # Duplicated, since a slot may be closed, and its numbers given to other files, while the thread reads.
+        files = []
+        for index, slot in sorted(self._slots.items()):
+            if slot.owner is None and slot.state == "closed":
+                continue
+            age = round(now - slot.opened_at, 3) if slot.opened_at else 0.0
+            session = slot.owner.name if slot.owner is not None else None
+            slots[str(index)] = {"state": slot.state, "session": session, "age_s": age, "running": slot.running}
+            if slot.lease is not None:
+                files += [os.dup(file) for file in slot.lease.memory_files()]
+        pss = await asyncio.get_running_loop().run_in_executor(None, _memory, files)
+        request.succeed(
+            {
+                "uptime_s": round(now - self._started, 3),
+                "slots": slots,
+                "capacity": self.options.capacity,
+                "pss_bytes": pss,
+                "isolation": self._isolation,
+                "limits": _ENFORCED,
+            }
+        )
+
+    # The end.
+
+    async def end(self) -> None:
+        """Close every slot and every connection."""
+        self.ending.set()
+        for slot in self._slots.values():
+            slot.abandon()
+        await asyncio.gather(*(slot.settle() for slot in self._slots.values()))
+        for connection in list(self.connections):
+            connection.close()
+        deadline = time.monotonic() + _FLUSH_S
+        while self.connections and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+
+
+_ENFORCED = {
+    "wall_time": "supervisor, then daemon",
+    "output": "supervisor",
+    "tmp_bytes": "tmpfs",
+    "home_bytes": "tmpfs",
+}
+
+
+def _memory(files: List[int]) -> int:
+    total = 0
+    for file in files:
+        try:
+            for line in os.pread(file, 4096, 0).splitlines():
+                if line.startswith(b"Pss:"):
+                    total += int(line.split()[1]) * 1024
+        except OSError:
+            # The process has ended.
+            pass
+        finally:
+            os.close(file)
+    return total

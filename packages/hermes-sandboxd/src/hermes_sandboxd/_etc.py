@@ -1,0 +1,92 @@
+"""The /etc of the slots: what programs need of the host's, and nothing that is anybody's secret."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+
+from hermes_sandboxd._bubblewrap import AGENT_ID, HOME, HOST_NAME
+
+_WRITTEN = {
+    "passwd": f"root:x:0:0:root:/root:/bin/sh\nagent:x:{AGENT_ID}:{AGENT_ID}:agent:{HOME}:/bin/sh\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": f"root:x:0:\nagent:x:{AGENT_ID}:\nnogroup:x:65534:\n",
+    "hosts": f"127.0.0.1 localhost {HOST_NAME}\n::1 localhost ip6-localhost ip6-loopback\n",
+    "hostname": f"{HOST_NAME}\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
+    "resolv.conf": "",
+    "mtab": None,
+}
+
+_COPIED = (
+    "alternatives",
+    "bash.bashrc",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "debian_version",
+    "fonts",
+    "gai.conf",
+    "host.conf",
+    "inputrc",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "localtime",
+    "lsb-release",
+    "magic",
+    "magic.mime",
+    "mime.types",
+    "networks",
+    "openmpi",
+    "os-release",
+    "perl",
+    "pki/ca-trust",
+    "pki/tls/certs",
+    "profile",
+    "protocols",
+    "rpc",
+    "services",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+)
+_COPIED_PREFIXES = ("java-", "python3")
+_LARGEST_BYTES = 4 << 20
+
+
+def prepare_etc(target: str) -> None:
+    """Make the folder `target` the /etc of all slots of this daemon."""
+    os.mkdir(target, 0o755)
+    os.chmod(target, 0o755)
+    for name in (*_COPIED, *(name for name in os.listdir("/etc") if name.startswith(_COPIED_PREFIXES))):
+        _copy(os.path.join("/etc", name), os.path.join(target, name))
+    for name, text in _WRITTEN.items():
+        path = os.path.join(target, name)
+        if text is None:
+            os.symlink("/proc/self/mounts", path)
+            continue
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, 0o644)
+
+
+def _copy(source: str, target: str) -> None:
+    try:
+        found = os.lstat(source)
+    except OSError:
+        return
+    os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+    if stat.S_ISLNK(found.st_mode):
+        os.symlink(os.readlink(source), target)
+    elif stat.S_ISDIR(found.st_mode):
+        os.mkdir(target, 0o755)
+        os.chmod(target, 0o755)
+        for name in os.listdir(source):
+            _copy(os.path.join(source, name), os.path.join(target, name))
+    elif stat.S_ISREG(found.st_mode) and found.st_mode & stat.S_IROTH and found.st_size <= _LARGEST_BYTES:
+        # What others may not read on the host, the agent may not read either, whoever runs the daemon.
+        shutil.copyfile(source, target)
+        os.chmod(target, 0o644)

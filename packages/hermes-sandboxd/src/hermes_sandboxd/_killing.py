@@ -1,0 +1,141 @@
+"""Ends the processes of a slot, from outside its pid namespace.
+
+Everything that outlives its command hangs below PID 1 of the slot, so one tiny read tells whether anything did. The
+/proc that is read here is the slot's own: this process has joined its mount namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Dict, List, Optional, Tuple
+
+_ORPHANS = "/proc/1/task/1/children"
+_SELECTIVE_S = 0.5
+_TOTAL_S = 1.5
+_PAUSE_S = 0.0005
+
+Processes = Dict[int, Tuple[int, int]]
+"""Inner pid to (parent, start time): pid and start time together name a process for good."""
+
+
+class SlotProcesses:
+    """The processes inside one slot, PID 1 excepted."""
+
+    def __init__(self) -> None:
+        try:
+            self._orphans = os.open(_ORPHANS, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            # A kernel without CONFIG_PROC_CHILDREN: the whole of /proc is read each time instead.
+            self._orphans = -1
+
+    def survivors(self) -> Processes:
+        """Return what is alive between two commands."""
+        if self._orphans >= 0 and not os.pread(self._orphans, 64, 0):
+            return {}
+        return _read_processes()
+
+    def kill(self, spared: Processes, command: int) -> Optional[int]:
+        """Kill everything that is not in `spared` or a descendant of it.
+
+        Args:
+            spared: Processes that live on.
+            command: Outer pid of the running command, which is reaped.
+
+        Returns:
+            The wait status of `command`; None if the slot could not be cleaned in time and must be given up.
+        """
+        start = time.monotonic()
+        status: Optional[int] = None
+        while True:
+            spent = time.monotonic() - start
+            if spent > _TOTAL_S:
+                return None
+            if spared and spent < _SELECTIVE_S:
+                victims = _victims(spared)
+                _kill_each(victims)
+            else:
+                # Who forks faster than it can be listed loses its background processes too: one call of
+                # kill(-1) from inside is atomic.
+                victims = [] if self._kill_all() else _victims({})
+                _kill_each(victims)
+                spared = {}
+            if status is None:
+                pid, found = os.waitpid(command, os.WNOHANG)
+                status = found if pid else None
+            if status is not None and not victims and not _victims(spared):
+                return status
+            time.sleep(_PAUSE_S)
+
+    def _kill_all(self) -> bool:
+        try:
+            child = os.fork()
+        except OSError:
+            return False
+        if child == 0:
+            try:
+                os.kill(-1, signal.SIGKILL)
+            finally:
+                os._exit(0)
+        # The agent can stop or kill the child in the instant before it acts, so it is not waited for without end.
+        for _ in range(200):
+            if os.waitpid(child, os.WNOHANG)[0]:
+                return True
+            time.sleep(_PAUSE_S)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return False
+
+
+def _read_processes() -> Processes:
+    processes: Processes = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and name != "1":
+            fields = _read_stat(name)
+            # A zombie does nothing any more, and whoever must reap it is somebody else's child.
+            if fields is not None and fields[0] not in (b"Z", b"X"):
+                processes[int(name)] = (int(fields[1]), int(fields[19]))
+    return processes
+
+
+def _read_stat(name: str) -> Optional[List[bytes]]:
+    try:
+        descriptor = os.open(f"/proc/{name}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        # The name of a program may hold blanks and parentheses; what follows its last parenthesis may not.
+        return os.read(descriptor, 4096).rpartition(b") ")[2].split()
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _victims(spared: Processes) -> List[int]:
+    processes = _read_processes()
+    alive = {pid for pid, entry in processes.items() if pid in spared and spared[pid][1] == entry[1]}
+    victims = []
+    for pid in processes:
+        ancestor = pid
+        while ancestor not in alive and ancestor in processes:
+            ancestor = processes[ancestor][0]
+        if ancestor not in alive:
+            victims.append(pid)
+    return victims
+
+
+def _kill_each(pids: List[int]) -> None:
+    for pid in pids:
+        try:
+            # A descriptor of the slot's /proc/PID serves as a pidfd: the number itself means another process here.
+            descriptor = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)

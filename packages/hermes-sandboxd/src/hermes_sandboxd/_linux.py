@@ -1,0 +1,96 @@
+"""The few Linux system calls that the standard library of Python 3.9 does not offer."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import fcntl
+import os
+import socket
+from typing import List, Tuple
+
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+_NS_GET_USERNS = 0xB701
+_MOST_DESCRIPTORS = 8
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _CapabilityData(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _prctl(option: int, value: int, what: str) -> None:
+    zero = ctypes.c_ulong(0)
+    _check(_libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero), what)
+
+
+def set_child_subreaper() -> None:
+    """Let orphaned descendants become children of this process instead of the init of its pid namespace."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1, "PR_SET_CHILD_SUBREAPER")
+
+
+def set_no_new_privileges() -> None:
+    """Make set-uid programs and file capabilities powerless for this process and all its children."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1, "PR_SET_NO_NEW_PRIVS")
+
+
+def set_not_dumpable() -> None:
+    """Close this process to ptrace and its /proc files to everyone without privileges outside."""
+    _prctl(_PR_SET_DUMPABLE, 0, "PR_SET_DUMPABLE")
+
+
+def set_namespace(descriptor: int) -> None:
+    """Join the namespace that `descriptor` refers to."""
+    _check(_libc.setns(descriptor, 0), "setns")
+
+
+def owning_user_namespace(descriptor: int) -> int:
+    """Return a new descriptor of the user namespace that owns the namespace of `descriptor`."""
+    return fcntl.ioctl(descriptor, _NS_GET_USERNS)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability of this process, and the right of its children to gain any by exec."""
+    capability = 0
+    while _libc.prctl(_PR_CAPBSET_READ, ctypes.c_ulong(capability), 0, 0, 0) >= 0:
+        _prctl(_PR_CAPBSET_DROP, capability, "PR_CAPBSET_DROP")
+        capability += 1
+    zero = ctypes.c_ulong(0)
+    # Kernels before 4.3 have no ambient set; there is nothing to clear there.
+    _libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), zero, zero, zero)
+    header = _CapabilityHeader(_LINUX_CAPABILITY_VERSION_3, 0)
+    data = (_CapabilityData * 2)()
+    _check(_libc.capset(ctypes.byref(header), ctypes.byref(data)), "capset")
+
+
+def receive_descriptors(sock: socket.socket, size: int) -> Tuple[bytes, List[int]]:
+    """Receive data and the descriptors that came with it, which no program that is started may inherit.
+
+    `socket.recv_fds` leaves them inheritable, and ignores its flags.
+    """
+    descriptors = array.array("i")
+    data, ancillary, _, _ = sock.recvmsg(
+        size, socket.CMSG_SPACE(_MOST_DESCRIPTORS * descriptors.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return data, list(descriptors)

@@ -1,0 +1,203 @@
+"""`hermes-sandboxd serve`: starts a daemon and runs it to its end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+from typing import TYPE_CHECKING, Any, List, Optional, Tuple
+
+from hermes_sandboxd import _zygote
+from hermes_sandboxd._bubblewrap import find_bubblewrap
+from hermes_sandboxd._state import StateError, StateFolder
+from hermes_sandboxd._users import Users
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from hermes_sandboxd._daemon import Daemon, Options
+
+
+class ServeError(Exception):
+    """The daemon cannot start; the message says why."""
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Serve until told to end; return the exit code."""
+    state = StateFolder(arguments.state)
+    try:
+        listener = _listen(arguments.socket)
+    except ServeError as error:
+        return _fail(error)
+    try:
+        users = Users.parse(arguments.uid_range) if os.geteuid() == 0 else None
+        state.create()
+    except (StateError, OSError, ValueError) as error:
+        listener.close()
+        os.unlink(arguments.socket)
+        return _fail(error)
+
+    def clean_up() -> None:
+        _unlink(arguments.socket)
+        state.remove()
+
+    # Before anything that starts threads, and before the modules of the daemon are imported: the supervisors do not
+    # need them, and a smaller process forks faster.
+    zygote, zygote_pid = _zygote.fork(clean_up, (state.lock,))
+    try:
+        return _run(arguments, state, users, listener, zygote)
+    finally:
+        os.waitpid(zygote_pid, 0)
+        clean_up()
+
+
+def _run(
+    arguments: argparse.Namespace,
+    state: StateFolder,
+    users: Optional[Users],
+    listener: socket.socket,
+    zygote: socket.socket,
+) -> int:
+    import asyncio
+
+    from hermes_sandboxd._check import check_namespaces
+    from hermes_sandboxd._daemon import Options
+
+    token = os.environ.pop(arguments.token_env, None)
+    if arguments.tcp is not None and not token:
+        zygote.send(b'{"do": "leave"}')
+        return _fail(ServeError(f"--tcp needs a token in the environment variable {arguments.token_env}"))
+    found = find_bubblewrap(arguments.bwrap)
+    bubblewrap = state.bubblewrap(found) if found is not None else None
+    report = check_namespaces(bubblewrap)
+    _raise_open_files()
+    options = Options(arguments.capacity, arguments.orphan_grace, token, token)
+    asyncio.run(_main(arguments, options, state, users, listener, zygote, bubblewrap, report.obstacle))
+    return 0
+
+
+async def _main(
+    arguments: argparse.Namespace,
+    options: "Options",
+    state: StateFolder,
+    users: Optional[Users],
+    listener: socket.socket,
+    zygote: socket.socket,
+    bubblewrap: Optional[str],
+    obstacle: Optional[str],
+) -> None:
+    import asyncio
+
+    from hermes_sandboxd._connection import Connection
+    from hermes_sandboxd._daemon import Daemon
+    from hermes_sandboxd._supervision import ZygoteLink
+
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    link = ZygoteLink(zygote, ended.set)
+    daemon = Daemon(options, state, link, bubblewrap, obstacle, users)
+    daemon.ending = ended
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    if arguments.lifeline_fd is not None:
+        _watch_lifeline(loop, arguments.lifeline_fd, ended)
+    servers: List[Any] = [await loop.create_unix_server(lambda: Connection(daemon, options.socket_token), sock=listener)]
+    port = None
+    if arguments.tcp is not None:
+        host, number = _address(arguments.tcp)
+        servers.append(await loop.create_server(lambda: Connection(daemon, options.tcp_token), host, number))
+        port = servers[-1].sockets[0].getsockname()[1]
+    _announce(arguments.socket, port, daemon)
+    await ended.wait()
+    for server in servers:
+        server.close()
+    await daemon.end()
+    link.leave()
+
+
+def _announce(path: str, port: Optional[int], daemon: "Daemon") -> None:
+    line = {
+        "ready": True,
+        "socket": os.path.abspath(path),
+        "tcp": port,
+        "pid": os.getpid(),
+        "daemon_id": daemon.id,
+        "obstacle": daemon.obstacle,
+    }
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _watch_lifeline(loop: "asyncio.AbstractEventLoop", descriptor: int, ended: "asyncio.Event") -> None:
+    os.set_blocking(descriptor, False)
+
+    def readable() -> None:
+        try:
+            if os.read(descriptor, 4096):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        loop.remove_reader(descriptor)
+        ended.set()
+
+    loop.add_reader(descriptor, readable)
+
+
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        _remove_stale(path)
+        mask = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(mask)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ServeError(f"{path}: {error.strerror or error}") from None
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _address(text: str) -> Tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _raise_open_files() -> None:
+    # A slot costs the daemon five descriptors. The zygote was forked before, so commands keep the usual limit.
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _fail(error: Exception) -> int:
+    sys.stderr.write(f"hermes-sandboxd: {error}\n")
+    return 2

@@ -1,0 +1,206 @@
+"""Sessions: what belongs to a client and outlives its connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, NamedTuple, Optional
+
+from hermes_sandboxd._frames import encode_frame
+from hermes_sandboxd._protocol import Refusal, answer, notification, refusal
+
+if TYPE_CHECKING:
+    from hermes_sandboxd._connection import Connection
+    from hermes_sandboxd._slot import Slot
+
+
+class Chunk(NamedTuple):
+    """A piece of an outgoing body: `method` is "data" or "output"."""
+
+    method: str
+    channel: str
+    offset: int
+    data: bytes
+
+    @property
+    def key(self) -> str:
+        """The name of its channel in `resume`."""
+        return self.channel if self.method == "data" else f"output:{self.channel}"
+
+    def frame(self, request_id: int) -> bytes:
+        """Return the chunk as a frame."""
+        name = "channel" if self.method == "data" else "stream"
+        return encode_frame(
+            notification(self.method, **{"id": request_id, name: self.channel, "offset": self.offset}), self.data
+        )
+
+
+class Request:
+    """One request of a session, from its arrival until its answer is acknowledged."""
+
+    __slots__ = (
+        "_credited",
+        "_offered",
+        "answer",
+        "body",
+        "cancelled",
+        "consumed",
+        "id",
+        "incoming",
+        "method",
+        "params",
+        "received",
+        "retained",
+        "session",
+        "slot",
+        "unsent",
+    )
+
+    def __init__(self, session: "Session", request_id: int, method: str, params: Dict[str, Any], body: bytes) -> None:
+        self.session = session
+        self.id = request_id
+        self.method = method
+        self.params = params
+        self.body = body
+        self.slot: Optional["Slot"] = None
+        self.cancelled = False
+        self.answer: Optional[bytes] = None
+        self.retained: Deque[Chunk] = deque()
+        """Sent or not, but not credited: at most one window, which the supervisor keeps to."""
+        self.unsent: Deque[Chunk] = deque()
+        self.incoming: Deque["tuple[bytes, bool]"] = deque()
+        """Chunks of the request's body that arrived before its turn came."""
+        self.received = 0
+        self.consumed = 0
+        self._offered = 0
+        self._credited = 0
+
+    # The request's body, on its way in.
+
+    def take(self, offset: int, data: bytes) -> bytes:
+        """Return what is new of a chunk of the body that was sent on this connection."""
+        self._offered = offset + len(data)
+        new = data[max(0, self.received - offset) :] if offset <= self.received else b""
+        self.received += len(new)
+        self.give_credit()
+        return new
+
+    def consume(self, count: int) -> None:
+        """Take note that the supervisor consumed `count` bytes of the body."""
+        self.consumed += count
+        self.give_credit()
+
+    def give_credit(self) -> None:
+        """Credit the client with what it sent on this connection and the supervisor has consumed."""
+        due = min(self._offered, self.consumed) - self._credited
+        if due > 0 and self.session.connection is not None:
+            self._credited += due
+            self.session.connection.send(encode_frame(notification("credit", id=self.id, bytes=due)))
+
+    # The answer's bodies, on their way out.
+
+    def push(self, chunk: Chunk) -> None:
+        """Send a chunk of an outgoing body when the connection has room, and keep it until it is credited."""
+        self.retained.append(chunk)
+        connection = self.session.connection
+        if connection is not None:
+            self.unsent.append(chunk)
+            connection.wants_to_send(self)
+
+    def release(self, count: int) -> None:
+        """Forget `count` bytes that the client has consumed."""
+        while count > 0 and self.retained:
+            chunk = self.retained[0]
+            if len(chunk.data) > count:
+                self.retained[0] = _rest(chunk, count)
+                return
+            count -= len(chunk.data)
+            self.retained.popleft()
+
+    def resume(self, offsets: Dict[str, Any]) -> int:
+        """Prepare to send again what a new connection lacks; return how many bytes the client turned out to have."""
+        self._offered = self._credited = 0
+        kept: Deque[Chunk] = deque()
+        known = 0
+        for chunk in self.retained:
+            offset = offsets.get(chunk.key, 0)
+            have = min(max(0, offset - chunk.offset), len(chunk.data)) if type(offset) is int else 0
+            known += have
+            if have < len(chunk.data):
+                kept.append(_rest(chunk, have) if have else chunk)
+        self.retained = kept
+        self.unsent = deque(kept)
+        return known
+
+    def finish(self, message: Dict[str, Any], body: Optional[bytes] = None) -> None:
+        """Answer the request."""
+        if self.answer is not None:
+            return
+        self.answer = encode_frame(message, body)
+        self.incoming.clear()
+        self.params = {}
+        self.body = b""
+        connection = self.session.connection
+        if connection is not None and not self.unsent:
+            connection.send(self.answer)
+
+    def succeed(self, result: Dict[str, Any]) -> None:
+        """Answer with a result that has no bodies."""
+        self.finish(answer(self.id, result))
+
+    def refuse(self, error: Refusal) -> None:
+        """Answer with an error."""
+        # Data that was promised to an answer which never comes has no meaning.
+        self.retained.clear()
+        self.unsent.clear()
+        self.finish(refusal(self.id, error))
+
+
+def _rest(chunk: Chunk, count: int) -> Chunk:
+    return chunk._replace(offset=chunk.offset + count, data=chunk.data[count:])
+
+
+class Session:
+    """One client: its requests, and the connection that it has at the moment."""
+
+    def __init__(self, name: str, grace_s: float, expired: Callable[["Session"], None]) -> None:
+        self.name = name
+        self.connection: Optional["Connection"] = None
+        self.requests: Dict[int, Request] = {}
+        self._grace_s = grace_s
+        self._expired = expired
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._acknowledged = 0
+
+    def attach(self, connection: "Connection") -> None:
+        """Make `connection` the session's; an older one is closed."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.connection is not None:
+            self.connection.evict()
+        self.connection = connection
+        for request in self.requests.values():
+            # Nothing goes out before the client has said what it already has.
+            request.unsent.clear()
+
+    def detach(self, connection: "Connection") -> None:
+        """The connection is gone: wait for another one, but not for ever."""
+        if self.connection is not connection:
+            return
+        self.connection = None
+        for request in self.requests.values():
+            request.unsent.clear()
+        self._timer = asyncio.get_running_loop().call_later(self._grace_s, self._expired, self)
+
+    def is_stale(self, request_id: int) -> bool:
+        """Tell whether an unknown id is too old to be a new request."""
+        return request_id <= self._acknowledged
+
+    def acknowledge(self, ids: List[int]) -> None:
+        """Forget answers that arrived."""
+        for request_id in ids:
+            request = self.requests.get(request_id)
+            if request is not None and request.answer is not None:
+                del self.requests[request_id]
+                self._acknowledged = max(self._acknowledged, request_id)

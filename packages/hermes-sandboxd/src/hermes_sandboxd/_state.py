@@ -1,0 +1,127 @@
+"""The folder that holds everything a daemon puts on disk, and that is gone when the daemon is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+
+from hermes_sandboxd._bubblewrap import is_reachable, place_bubblewrap
+from hermes_sandboxd._etc import prepare_etc
+from hermes_sandboxd._removal import remove_tree
+
+_LOCK = ".hermes-sandboxd"
+
+
+class StateError(Exception):
+    """The state folder cannot be used; the message says why and what to do."""
+
+
+class StateFolder:
+    """A locked folder: the lock tells daemons that live from folders that were left behind."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self.etc = os.path.join(self.path, "etc")
+        self._workspaces = os.path.join(self.path, "work")
+        self._inits = os.path.join(self.path, "init")
+        self._programs = os.path.join(self.path, "program")
+        self.lock = -1
+
+    def create(self) -> None:
+        """Make the folder and lock it; a folder left behind by a daemon that was killed is removed first.
+
+        Raises:
+            StateError: It is another daemon's, or somebody else's, or out of the slots' reach.
+        """
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        try:
+            os.mkdir(self.path)
+        except FileExistsError:
+            self._take_over()
+        if os.geteuid() == 0 and not is_reachable(self.path):
+            os.rmdir(self.path)
+            raise StateError(
+                f"{self.path}: slots run as users of their own, who cannot pass the folders above it; "
+                "choose a state folder such as /run/hermes/NAME"
+            )
+        # Others may pass, which the users of the slots must, but not look around.
+        os.chmod(self.path, 0o711)
+        self.lock = _lock(self.path)
+        for folder in (self._workspaces, self._inits):
+            os.mkdir(folder)
+            os.chmod(folder, 0o711)
+        prepare_etc(self.etc)
+
+    def _take_over(self) -> None:
+        if os.listdir(self.path):
+            if not _is_abandoned(self.path):
+                raise StateError(f"{self.path}: in use by another daemon, or not a state folder of hermes-sandboxd")
+            remove_tree(self.path)
+            os.mkdir(self.path)
+
+    def remove_abandoned_siblings(self) -> None:
+        """Remove the folders beside this one that killed daemons of this user left behind."""
+        parent = os.path.dirname(self.path)
+        for name in os.listdir(parent):
+            path = os.path.join(parent, name)
+            if path != self.path and _is_abandoned(path):
+                try:
+                    remove_tree(path)
+                except OSError as error:
+                    sys.stderr.write(f"hermes-sandboxd: {path}: left behind, cannot be removed: {error}\n")
+
+    def bubblewrap(self, path: str) -> str:
+        """Return where every slot's user can run the bubblewrap of `path`."""
+        return place_bubblewrap(path, self._programs) if os.geteuid() == 0 else path
+
+    def init(self, uid: "int | None") -> str:
+        """Return the program that becomes PID 1 of the slots of `uid` (None: of this process's user)."""
+        path = os.path.join(self._inits, str(uid))
+        if not os.path.exists(path):
+            shutil.copyfile(shutil.which("cat", path="/bin:/usr/bin") or "/bin/cat", path)
+            if uid is not None:
+                os.chown(path, uid, uid)
+            # A program that its user may run but not read makes a process that is not dumpable: the agent, who is
+            # that user, can neither trace PID 1 nor open its descriptors.
+            os.chmod(path, 0o111)
+        return path
+
+    def workspace(self, slot: int, uid: "int | None") -> str:
+        """Make the workspace of a slot and return its path."""
+        path = os.path.join(self._workspaces, str(slot))
+        os.mkdir(path, 0o700)
+        if uid is not None:
+            os.chown(path, uid, uid)
+        return path
+
+    def remove(self) -> None:
+        """Remove the folder and all that is in it."""
+        if os.path.isdir(self.path):
+            remove_tree(self.path)
+
+
+def _lock(folder: str) -> int:
+    path = os.path.join(folder, _LOCK)
+    descriptor = os.open(path + ".new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # Locked before it has its name: no other daemon may ever see it free.
+    os.rename(path + ".new", path)
+    return descriptor
+
+
+def _is_abandoned(folder: str) -> bool:
+    try:
+        if os.lstat(folder).st_uid != os.geteuid():
+            return False
+        descriptor = os.open(os.path.join(folder, _LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

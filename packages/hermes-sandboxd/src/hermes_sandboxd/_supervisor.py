@@ -1,0 +1,124 @@
+"""The process outside a slot that starts and ends everything inside it."""
+
+from __future__ import annotations
+
+import array
+import gc
+import os
+import signal
+import socket
+from typing import Any, Dict, List, Optional, Union
+
+from hermes_sandboxd._command import Command, Surroundings
+from hermes_sandboxd._files import Reading, Writing
+from hermes_sandboxd._frames import FrameDecoder, encode_frame
+from hermes_sandboxd._link import Link
+from hermes_sandboxd._namespaces import Joined, NamespaceError, join
+from hermes_sandboxd._protocol import Refusal, notification, refusal
+from hermes_sandboxd._reactor import READ, Reactor
+
+Operation = Union[Command, Reading, Writing]
+
+
+def run(sock: socket.socket) -> None:
+    """Serve one slot until the daemon hangs up, the slot dies, or its namespaces cannot be made."""
+    # Its own garbage is collected, the zygote's memory is left alone: a write would copy the page.
+    gc.freeze()
+    spec = _read_spec(sock)
+    if spec is None:
+        return
+    try:
+        joined = join(spec)
+    except NamespaceError as error:
+        sock.sendall(encode_frame(notification("failed", message=str(error))))
+        return
+    _announce(sock, joined)
+    supervisor = Supervisor(sock, spec, joined)
+    try:
+        supervisor.serve()
+    finally:
+        signal.pidfd_send_signal(joined.init_pidfd, signal.SIGKILL)
+
+
+def _read_spec(sock: socket.socket) -> Optional[Dict[str, Any]]:
+    decoder = FrameDecoder()
+    while True:
+        data = sock.recv(65536)
+        if not data:
+            return None
+        for message, _ in decoder.feed(data):
+            params = message["params"]
+            assert isinstance(params, dict)
+            return params
+
+
+def _announce(sock: socket.socket, joined: Joined) -> None:
+    # The daemon kills PID 1 through this descriptor when the supervisor does not, and reads the memory that the slot
+    # costs, which nobody else may.
+    descriptors = [joined.init_pidfd, *joined.memory]
+    message = encode_frame(notification("ready", pid=joined.init_pid))
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
+    sock.sendmsg([message], [rights])
+    for descriptor in joined.memory:
+        os.close(descriptor)
+
+
+class Supervisor:
+    """Serves the requests of one slot, one at a time."""
+
+    def __init__(self, sock: socket.socket, spec: Dict[str, Any], joined: Joined) -> None:
+        self._reactor = Reactor()
+        self._link = Link(sock, self._reactor, self._handle)
+        self._link.on_relief = self._relieved
+        self._around = Surroundings(self._reactor, self._link, spec["env"], joined.oom_score)
+        self._operation: Optional[Operation] = None
+        self._id: Optional[int] = None
+        self._init = joined.init_pidfd
+        self._reactor.add(joined.init_pidfd, READ, self._died)
+
+    def serve(self) -> None:
+        """Run until the link is closed."""
+        while not self._link.closed:
+            self._reactor.run_once()
+
+    def _died(self, _: int) -> None:
+        self._link.closed = True
+
+    def _relieved(self) -> None:
+        if self._operation is not None:
+            self._operation.resume()
+
+    def _handle(self, message: Dict[str, Any], body: Optional[bytes]) -> None:
+        method = message["method"]
+        params = message["params"]
+        if "id" in message:
+            self._start(message["id"], method, params, body or b"")
+            return
+        operation = self._operation
+        if operation is None or params["id"] != self._id:
+            # The request was answered while this was on its way.
+            return
+        if method == "data":
+            operation.data(body or b"", bool(params.get("end")))
+        elif method == "credit":
+            operation.credit(params["bytes"])
+        elif method == "cancel":
+            operation.cancel()
+
+    def _start(self, request_id: int, method: str, params: Dict[str, Any], body: bytes) -> None:
+        self._id = request_id
+        try:
+            if method == "slot.exec":
+                self._operation = Command(self._around, request_id, params, body, self._done)
+            elif method == "slot.read":
+                self._operation = Reading(self._reactor, self._link, request_id, params, self._done)
+            else:
+                self._operation = Writing(self._reactor, self._link, request_id, params, body, self._done)
+            self._operation.start()
+        except Refusal as error:
+            self._link.send(refusal(request_id, error))
+            self._done()
+
+    def _done(self) -> None:
+        self._operation = None
+        self._id = None

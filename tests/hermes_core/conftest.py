@@ -1,0 +1,106 @@
+"""Real slots for the tests of core."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+import pytest
+from hermes_core.default_plugins.local_backend import LocalBackend
+from hermes_core.execution import DefaultBatchExecutor, ExecutorConfig, Slot, Tool
+from hermes_core.slots import DefaultSlotPool, LeaseRequest, PoolConfig
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from hermes_core.sandbox import NetworkPolicy, SandboxBackend
+
+
+def processes_with(marker: str) -> list[int]:
+    """The processes of this machine whose command line has a marker in it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if marker.encode() in line:
+                found.append(int(entry.name))
+    return found
+
+
+@dataclass
+class Rig:
+    """A pool of real slots, and all that a `Slot` needs besides."""
+
+    pool: DefaultSlotPool
+    backend: SandboxBackend
+    executor: DefaultBatchExecutor = field(default_factory=DefaultBatchExecutor)
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    marker: str = field(default_factory=lambda: f"4{uuid.uuid4().int % 10**9:09d}")
+
+    @property
+    def sleep(self) -> str:
+        """A command that hangs, and that `quiet` finds; with a child, to make it harder."""
+        return f"sleep {self.marker} & sleep {self.marker}; true"
+
+    async def lease(
+        self,
+        *,
+        trajectory_id: str | None = None,
+        network: NetworkPolicy = "none",
+        env: Mapping[str, str] | None = None,
+        wait_s: float | None = 20.0,
+        tools: Mapping[str, Tool] | None = None,
+    ) -> Slot:
+        request = LeaseRequest(network=network, env=env or {}, trajectory_id=trajectory_id, wait_s=wait_s)
+        return Slot(await self.pool.lease(request), self.pool, self.executor, self.tools if tools is None else tools)
+
+    async def hanging(self) -> None:
+        """Wait until the command `sleep` runs."""
+        with anyio.fail_after(10):
+            while len(processes_with(self.marker)) < 2:
+                await anyio.sleep(0.005)
+
+    async def quiet(self) -> None:
+        """Wait until no process of the command `sleep` is left."""
+        with anyio.fail_after(10):
+            while processes_with(self.marker):
+                await anyio.sleep(0.005)
+
+    async def idle(self) -> None:
+        """Wait until every slot is back."""
+        with anyio.fail_after(10):
+            while (status := self.pool.status()).leased or status.resetting:
+                await anyio.sleep(0.005)
+
+
+class OpenRig(Protocol):
+    def __call__(
+        self, *, slots: int = 4, max_sandboxes: int = 1, max_in_flight: int = 1024, **pool: float
+    ) -> AbstractAsyncContextManager[Rig]: ...
+
+
+@pytest.fixture
+def rig() -> OpenRig:
+    """Opens a pool on the local backend; on leaving, nothing may be left of it."""
+
+    @asynccontextmanager
+    async def open_rig(
+        *, slots: int = 4, max_sandboxes: int = 1, max_in_flight: int = 1024, **pool: float
+    ) -> AsyncIterator[Rig]:
+        config = PoolConfig(slots_per_sandbox=slots, max_sandboxes=max_sandboxes, **pool)  # type: ignore[arg-type]
+        backend = LocalBackend()
+        async with backend, DefaultSlotPool(backend, config) as slot_pool:
+            async with DefaultBatchExecutor(ExecutorConfig(max_in_flight)) as executor:
+                yield Rig(slot_pool, backend, executor)
+        assert not await backend.list(slot_pool.owner)
+        assert not processes_with(slot_pool.owner)
+
+    return open_rig
