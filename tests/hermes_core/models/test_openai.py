@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+
 from hermes_core.default_plugins.models.openai import OpenAIConfig, OpenAIModel
 from hermes_core.default_plugins.models.openai._config import endpoint_of
 from hermes_core.exceptions import (
@@ -35,9 +36,13 @@ def _silent_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def said(
-    server: FakeChatServer, *, messages: tuple[Message, ...] = QUESTION, sampling: Sampling | None = None, **config: Any
+    server: FakeChatServer,
+    *,
+    messages: tuple[Message, ...] = QUESTION,
+    sampling: Sampling | None = None,
+    **config: object,
 ) -> AssistantTurn:
-    async with OpenAIModel(OpenAIConfig(base_url=server.url, **config)) as model:
+    async with OpenAIModel(OpenAIConfig.model_validate({"base_url": server.url, **config})) as model:
         start = ConversationStart("t", tools=(TERMINAL,), sampling=sampling or Sampling())
         return await model.conversation(start).respond(messages)
 
@@ -102,7 +107,7 @@ async def test_arguments_that_are_no_json_object_are_malformed(arguments: str) -
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
 async def test_reasoning_is_kept_apart_and_stands_in_for_empty_content(field: str) -> None:
-    answers = [completion("Four.", **{field: "2+2"}), completion("", **{field: "Four."})]
+    answers = [completion("Four.", more={field: "2+2"}), completion("", more={field: "Four."})]
     with FakeChatServer(answers) as server:
         first, second = await said(server), await said(server)
     assert (first.content, first.reasoning) == ("Four.", "2+2")
@@ -139,7 +144,7 @@ async def test_retries_end() -> None:
 
 async def test_a_wrong_request_is_not_tried_again() -> None:
     with FakeChatServer([ChatAnswer({"error": {"message": "no such field"}}, status=400)]) as server:
-        with pytest.raises(ModelResponseError, match="400.*no such field"):
+        with pytest.raises(ModelResponseError, match=r"400.*no such field"):
             await said(server)
         assert len(server.requests) == 1
 
@@ -187,7 +192,10 @@ async def test_a_wrong_key_says_so_and_shows_no_key() -> None:
     with FakeChatServer(key="right") as server:
         with pytest.raises(ModelResponseError, match="refuses the key") as caught:
             await said(server, api_key="sk-wrong-and-secret")
-    assert "sk-wrong" not in f"{caught.value!r}{caught.value.__cause__}{OpenAIConfig(api_key='sk-wrong')!r}"  # type: ignore[arg-type]
+    assert (
+        "sk-wrong"
+        not in f"{caught.value!r}{caught.value.__cause__}{OpenAIConfig.model_validate({'api_key': 'sk-wrong'})!r}"
+    )
 
 
 async def test_a_key_that_the_endpoint_repeats_is_not_shown() -> None:

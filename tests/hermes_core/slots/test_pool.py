@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import anyio
 import pytest
+
 from hermes_core.default_plugins.local_backend import LocalBackend, LocalConfig
 from hermes_core.exceptions import (
     BackendUnavailableError,
@@ -101,7 +102,6 @@ async def test_a_killed_daemon_is_replaced(rig: OpenRig, number: int) -> None:
             await r.hanging()
             os.kill(daemon_pids(r.backend)[0], number)
         assert len(raised) == 1
-        assert slot.lease.lost
         await r.quiet()
         await slot.release()
         again = await r.lease(trajectory_id="t")
@@ -111,6 +111,7 @@ async def test_a_killed_daemon_is_replaced(rig: OpenRig, number: int) -> None:
 
 async def test_a_daemon_that_hangs_is_noticed_and_replaced(rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hermes_core.slots._pool.HEALTH_S", 0.2)
+    monkeypatch.setattr("hermes_core.default_plugins.local_backend._sandbox.STOP_S", 0.2)
     async with rig(slots=1, health_interval_s=0.1) as r:
         slot = await r.lease()
         os.kill(daemon_pids(r.backend)[0], signal.SIGSTOP)

@@ -5,12 +5,13 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hermes_core.execution import ToolCall, ToolResult
 from hermes_core.models import MalformedCall, Message, TurnTokens, Usage
 from hermes_core.trajectory import Step, Trajectory, to_dict, trajectory_from_dict, turns_to_segments
 from hermes_core.trajectory._codec import encode_line
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def sample(*turns: TurnTokens, task_id: str = "task", sample_index: int = 0, reward: float | None = 1.0) -> Trajectory:

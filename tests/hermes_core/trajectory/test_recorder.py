@@ -4,11 +4,12 @@ import math
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from hermes_core.exceptions import TokenDataError
 from hermes_core.models import TurnTokens
 from hermes_core.trajectory import SegmentRecorder, turns_to_segments
-from hypothesis import given
-from hypothesis import strategies as st
 
 ids = st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple)
 
@@ -22,7 +23,7 @@ def conversations(draw: st.DrawFn) -> list[tuple[bool, TurnTokens]]:
         extends = bool(turns) and draw(st.booleans())
         # 9 occurs nowhere else, so that a new prompt never extends the history by chance.
         prompt = history + draw(ids | st.just(())) if extends else (9, *draw(ids))
-        extends = extends or prompt[: len(history)] == history and bool(history)
+        extends = extends or (prompt[: len(history)] == history and bool(history))
         completion = draw(ids)
         logprobs = tuple(draw(st.lists(st.floats(-50, 0), min_size=len(completion), max_size=len(completion))))
         turns.append((extends, TurnTokens(prompt, completion, logprobs)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 import pytest
+
 from hermes_core.exceptions import RunDirectoryError
 from hermes_core.models import Message
 from hermes_core.trajectory import Trajectory, TrajectoryIndex, TrajectoryWriter, read_trajectories

@@ -9,7 +9,7 @@ import signal
 import socket
 import stat
 import sys
-from typing import TYPE_CHECKING, Any, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any
 
 from hermes_sandboxd import _zygote
 from hermes_sandboxd._bubblewrap import find_bubblewrap
@@ -58,7 +58,7 @@ def serve(arguments: argparse.Namespace) -> int:
 def _run(
     arguments: argparse.Namespace,
     state: StateFolder,
-    users: Optional[Users],
+    users: Users | None,
     listener: socket.socket,
     zygote: socket.socket,
 ) -> int:
@@ -82,13 +82,13 @@ def _run(
 
 async def _main(
     arguments: argparse.Namespace,
-    options: "Options",
+    options: Options,
     state: StateFolder,
-    users: Optional[Users],
+    users: Users | None,
     listener: socket.socket,
     zygote: socket.socket,
-    bubblewrap: Optional[str],
-    obstacle: Optional[str],
+    bubblewrap: str | None,
+    obstacle: str | None,
 ) -> None:
     import asyncio
 
@@ -105,13 +105,16 @@ async def _main(
         loop.add_signal_handler(number, ended.set)
     if arguments.lifeline_fd is not None:
         _watch_lifeline(loop, arguments.lifeline_fd, ended)
-    servers: List[Any] = [await loop.create_unix_server(lambda: Connection(daemon, options.socket_token), sock=listener)]
+    servers: list[Any] = [
+        await loop.create_unix_server(lambda: Connection(daemon, options.socket_token), sock=listener)
+    ]
     port = None
     if arguments.tcp is not None:
         host, number = _address(arguments.tcp)
         servers.append(await loop.create_server(lambda: Connection(daemon, options.tcp_token), host, number))
         port = servers[-1].sockets[0].getsockname()[1]
     _announce(arguments.socket, port, daemon)
+    loop.run_in_executor(None, state.remove_abandoned_siblings)
     await ended.wait()
     for server in servers:
         server.close()
@@ -119,7 +122,7 @@ async def _main(
     link.leave()
 
 
-def _announce(path: str, port: Optional[int], daemon: "Daemon") -> None:
+def _announce(path: str, port: int | None, daemon: Daemon) -> None:
     line = {
         "ready": True,
         "socket": os.path.abspath(path),
@@ -132,7 +135,7 @@ def _announce(path: str, port: Optional[int], daemon: "Daemon") -> None:
     sys.stdout.flush()
 
 
-def _watch_lifeline(loop: "asyncio.AbstractEventLoop", descriptor: int, ended: "asyncio.Event") -> None:
+def _watch_lifeline(loop: asyncio.AbstractEventLoop, descriptor: int, ended: asyncio.Event) -> None:
     os.set_blocking(descriptor, False)
 
     def readable() -> None:
@@ -185,7 +188,7 @@ def _unlink(path: str) -> None:
         pass
 
 
-def _address(text: str) -> Tuple[str, int]:
+def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     return host.strip("[]") or "127.0.0.1", int(port)
 

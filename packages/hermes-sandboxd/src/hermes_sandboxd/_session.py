@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, List, NamedTuple, Optional
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hermes_sandboxd._frames import encode_frame
 from hermes_sandboxd._protocol import Refusal, answer, notification, refusal
@@ -42,6 +43,7 @@ class Request:
         "_credited",
         "_offered",
         "answer",
+        "awaits_resume",
         "body",
         "cancelled",
         "consumed",
@@ -56,19 +58,21 @@ class Request:
         "unsent",
     )
 
-    def __init__(self, session: "Session", request_id: int, method: str, params: Dict[str, Any], body: bytes) -> None:
+    def __init__(self, session: Session, request_id: int, method: str, params: dict[str, Any], body: bytes) -> None:
         self.session = session
         self.id = request_id
         self.method = method
         self.params = params
         self.body = body
-        self.slot: Optional["Slot"] = None
+        self.slot: Slot | None = None
         self.cancelled = False
-        self.answer: Optional[bytes] = None
-        self.retained: Deque[Chunk] = deque()
+        self.awaits_resume = False
+        """A new connection has not asked for it yet: nothing goes out before the client has said what it has."""
+        self.answer: bytes | None = None
+        self.retained: deque[Chunk] = deque()
         """Sent or not, but not credited: at most one window, which the supervisor keeps to."""
-        self.unsent: Deque[Chunk] = deque()
-        self.incoming: Deque["tuple[bytes, bool]"] = deque()
+        self.unsent: deque[Chunk] = deque()
+        self.incoming: deque[tuple[bytes, bool]] = deque()
         """Chunks of the request's body that arrived before its turn came."""
         self.received = 0
         self.consumed = 0
@@ -93,7 +97,7 @@ class Request:
     def give_credit(self) -> None:
         """Credit the client with what it sent on this connection and the supervisor has consumed."""
         due = min(self._offered, self.consumed) - self._credited
-        if due > 0 and self.session.connection is not None:
+        if due > 0 and self.session.connection is not None and not self.awaits_resume:
             self._credited += due
             self.session.connection.send(encode_frame(notification("credit", id=self.id, bytes=due)))
 
@@ -103,7 +107,7 @@ class Request:
         """Send a chunk of an outgoing body when the connection has room, and keep it until it is credited."""
         self.retained.append(chunk)
         connection = self.session.connection
-        if connection is not None:
+        if connection is not None and not self.awaits_resume:
             self.unsent.append(chunk)
             connection.wants_to_send(self)
 
@@ -117,10 +121,11 @@ class Request:
             count -= len(chunk.data)
             self.retained.popleft()
 
-    def resume(self, offsets: Dict[str, Any]) -> int:
+    def resume(self, offsets: dict[str, Any]) -> int:
         """Prepare to send again what a new connection lacks; return how many bytes the client turned out to have."""
+        self.awaits_resume = False
         self._offered = self._credited = 0
-        kept: Deque[Chunk] = deque()
+        kept: deque[Chunk] = deque()
         known = 0
         for chunk in self.retained:
             offset = offsets.get(chunk.key, 0)
@@ -132,7 +137,7 @@ class Request:
         self.unsent = deque(kept)
         return known
 
-    def finish(self, message: Dict[str, Any], body: Optional[bytes] = None) -> None:
+    def finish(self, message: dict[str, Any], body: bytes | None = None) -> None:
         """Answer the request."""
         if self.answer is not None:
             return
@@ -141,10 +146,10 @@ class Request:
         self.params = {}
         self.body = b""
         connection = self.session.connection
-        if connection is not None and not self.unsent:
+        if connection is not None and not self.unsent and not self.awaits_resume:
             connection.send(self.answer)
 
-    def succeed(self, result: Dict[str, Any]) -> None:
+    def succeed(self, result: dict[str, Any]) -> None:
         """Answer with a result that has no bodies."""
         self.finish(answer(self.id, result))
 
@@ -163,16 +168,16 @@ def _rest(chunk: Chunk, count: int) -> Chunk:
 class Session:
     """One client: its requests, and the connection that it has at the moment."""
 
-    def __init__(self, name: str, grace_s: float, expired: Callable[["Session"], None]) -> None:
+    def __init__(self, name: str, grace_s: float, expired: Callable[[Session], None]) -> None:
         self.name = name
-        self.connection: Optional["Connection"] = None
-        self.requests: Dict[int, Request] = {}
+        self.connection: Connection | None = None
+        self.requests: dict[int, Request] = {}
         self._grace_s = grace_s
         self._expired = expired
-        self._timer: Optional[asyncio.TimerHandle] = None
+        self._timer: asyncio.TimerHandle | None = None
         self._acknowledged = 0
 
-    def attach(self, connection: "Connection") -> None:
+    def attach(self, connection: Connection) -> None:
         """Make `connection` the session's; an older one is closed."""
         if self._timer is not None:
             self._timer.cancel()
@@ -181,10 +186,10 @@ class Session:
             self.connection.evict()
         self.connection = connection
         for request in self.requests.values():
-            # Nothing goes out before the client has said what it already has.
+            request.awaits_resume = True
             request.unsent.clear()
 
-    def detach(self, connection: "Connection") -> None:
+    def detach(self, connection: Connection) -> None:
         """The connection is gone: wait for another one, but not for ever."""
         if self.connection is not connection:
             return
@@ -197,7 +202,7 @@ class Session:
         """Tell whether an unknown id is too old to be a new request."""
         return request_id <= self._acknowledged
 
-    def acknowledge(self, ids: List[int]) -> None:
+    def acknowledge(self, ids: list[int]) -> None:
         """Forget answers that arrived."""
         for request_id in ids:
             request = self.requests.get(request_id)

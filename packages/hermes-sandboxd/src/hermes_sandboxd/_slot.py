@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Dict, Optional
+from typing import TYPE_CHECKING, Any
 
 from hermes_sandboxd._lease import Lease
 from hermes_sandboxd._protocol import DEADLINE_GRACE_S, Refusal
@@ -20,21 +20,21 @@ CLOSED, OPENING, OPEN, DEAD, RESETTING, UNCLEAN = "closed", "opening", "open", "
 class Slot:
     """Serves the requests of one slot one at a time, in order of arrival."""
 
-    def __init__(self, host: "Host", index: int) -> None:
+    def __init__(self, host: Host, index: int) -> None:
         self._host = host
         self.index = index
         self.state = CLOSED
-        self.owner: Optional[Session] = None
-        self.lease: Optional[Lease] = None
+        self.owner: Session | None = None
+        self.lease: Lease | None = None
         self.opened_at = 0.0
-        self._queue: Deque[Request] = deque()
-        self._current: Optional[Request] = None
+        self._queue: deque[Request] = deque()
+        self._current: Request | None = None
         self._overdue = self._kill
-        self._task: Optional["asyncio.Task[None]"] = None
+        self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
     @property
-    def running(self) -> Optional[str]:
+    def running(self) -> str | None:
         """The method of the request that is being served."""
         return None if self._current is None else self._current.method
 
@@ -83,6 +83,8 @@ class Slot:
         while self._queue:
             self._queue.popleft().refuse(Refusal("shutting_down", "the session has ended"))
         if self._current is not None and self._is_served_by_supervisor(self._current):
+            # Told before the slot dies of it: this end is not the agent's doing.
+            self._answer_refusal(Refusal("shutting_down", "the session has ended"))
             self._kill()
 
     # Serving.
@@ -125,7 +127,7 @@ class Slot:
     def _is_served_by_supervisor(self, request: Request) -> bool:
         return request.method in ("slot.exec", "slot.read", "slot.write")
 
-    def _received(self, message: Dict[str, Any], body: Optional[bytes]) -> None:
+    def _received(self, message: dict[str, Any], body: bytes | None) -> None:
         request = self._current
         if request is None:
             return
@@ -233,5 +235,5 @@ class Slot:
             self.owner = None
 
 
-def _about(method: str, request: Request, **params: Any) -> Dict[str, Any]:
+def _about(method: str, request: Request, **params: Any) -> dict[str, Any]:
     return {"method": method, "params": {"id": request.id, **params}}

@@ -43,10 +43,10 @@ def _namespaces() -> Iterator[Finding]:
         return
     yield Finding("bubblewrap", "ok", path, required=True)
     check = check_namespaces()
-    if check.ok:
+    if check.available:
         yield Finding("namespaces", "ok", "user, mount, pid, ipc, uts, cgroup and net can be made", required=True)
     else:
-        yield Finding("namespaces", "broken", check.reason, check.hint, required=True)
+        yield Finding("namespaces", "broken", check.reason or "", check.hint or "", required=True)
 
 
 def _docker() -> Finding:

@@ -44,7 +44,7 @@ EXIT_FORCED = 137
 @click.option("--config", "file", type=click.Path(path_type=Path), metavar="FILE.yaml", help="All of these in a file.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.pass_context
-def run(ctx: click.Context, resume: bool, file: Path | None, **given: Any) -> None:  # noqa: ANN401 - click's own
+def run(ctx: click.Context, /, resume: bool, file: Path | None, **given: Any) -> None:  # noqa: ANN401 - click's own
     """Run a model on an environment's tasks in sandboxes, and write the trajectories to a folder.
 
     The exit code is 0 when everything was scored, 1 when the infrastructure failed some trajectories (--resume tries

@@ -55,6 +55,12 @@ def hermes_tool_call_formats() -> list[Entry]:
 
 
 @hookimpl
+def hermes_exporters() -> list[Entry]:
+    """The plainest form of what is trained on."""
+    return [Entry("rows", f"{_HERE}.exporters:ROWS", "JSON lines of ids, mask, logprobs and reward")]
+
+
+@hookimpl
 def hermes_slot_pools() -> list[Entry]:
     """The pool of the setting `slot_pool = "default"`."""
     return [Entry("default", "hermes_core.slots:DefaultSlotPool", "Fair leases, grows on demand")]
@@ -71,6 +77,7 @@ def hermes_commands() -> list[Entry]:
     """The command line."""
     return [
         Entry("run", f"{_CLI}._run:run", "Run a model on an environment's tasks"),
+        Entry("export", f"{_CLI}._export:export", "Write a run's trajectories in another format"),
         Entry("doctor", f"{_CLI}._doctor:doctor", "What works on this machine, and what to do about the rest"),
         Entry("plugins", f"{_CLI}._listings:plugins", "List plugins and what they register"),
         Entry("tools", f"{_CLI}._listings:tools", "List tools"),

@@ -120,7 +120,7 @@ def _identity(config: RunConfig) -> dict[str, JsonValue]:
 
 def _flatten(data: dict[str, JsonValue], prefix: str) -> Iterator[tuple[str, JsonValue]]:
     for key, value in data.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -11,6 +11,7 @@ from hermes_core.sandbox._protocol import (
 )
 from hermes_core.sandbox._runtime import Runtime, host_runtime
 from hermes_core.sandbox._slot_client import MAX_FILE_BYTES, CommandOutcome, FileContent, OpenedSlot, SlotClient
+from hermes_core.sandbox._unix_stream import UnixStream, connect_unix
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -28,5 +29,7 @@ __all__ = [
     "SandboxInfo",
     "SandboxSpec",
     "SlotClient",
+    "UnixStream",
+    "connect_unix",
     "host_runtime",
 ]

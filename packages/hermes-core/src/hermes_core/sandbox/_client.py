@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 from anyio import TASK_STATUS_IGNORED, Event
+from anyio.lowlevel import checkpoint
 
 from hermes_core.exceptions import HermesError, ProtocolError, SandboxLostError
-from hermes_core.sandbox._refusals import refusal_error
+from hermes_core.sandbox._outbox import WRITE_BYTES
+from hermes_core.sandbox._refusals import UnknownSlotError, refusal_error
 from hermes_core.sandbox._session import HELLO_ID, Session
 from hermes_sandboxd import PROTOCOL_VERSION, FrameDecoder, FrameError, encode_frame
 
@@ -176,7 +178,11 @@ class SandboxClient:
             session.abandon(exchange)
             raise
         if exchange.refusal is not None:
-            raise refusal_error(exchange.refusal)
+            error = refusal_error(exchange.refusal)
+            if isinstance(error, SandboxLostError) and not isinstance(error, UnknownSlotError):
+                session.lose(error.message)  # it answers for the last time
+                self._scope.cancel()
+            raise error
         if exchange.result is None:
             raise SandboxLostError(exchange.lost or "the sandbox daemon answered with nothing")
         return exchange
@@ -307,6 +313,8 @@ class SandboxClient:
                 # Everything that became ready since the last write leaves in one.
                 if data := take():
                     await stream.send(data)
+                    if len(data) >= WRITE_BYTES:
+                        await checkpoint()  # a stream need not yield, and large bodies would hold up everyone
                 else:
                     self._wake = Event()
                     await self._wake.wait()

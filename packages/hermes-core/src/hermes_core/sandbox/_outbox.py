@@ -10,7 +10,7 @@ from hermes_sandboxd import CHUNK_BYTES, encode_frame
 if TYPE_CHECKING:
     from hermes_core.sandbox._exchange import Upload
 
-__all__ = ["Outbox"]
+__all__ = ["WRITE_BYTES", "Outbox"]
 
 WRITE_BYTES = 2 * CHUNK_BYTES
 """About how much leaves in one write: enough to amortise the system call, too little to delay what comes next."""

@@ -169,6 +169,8 @@ class DefaultSlotPool:
             except (SandboxLostError, ProtocolError, SlotDeadError, TimeoutError) as error:
                 last = error
                 self._return(lease)
+                if lease.lost is not None:
+                    self._drop(slot.sandbox)
             except BaseException:
                 self._return(lease)
                 raise
@@ -254,8 +256,9 @@ class DefaultSlotPool:
             self._ledger.starting(name, spec)
             self._tasks.start_soon(self._keep, name, spec)
         for name in self._ledger.expendable(now=anyio.current_time(), idle_s=self._config.idle_s):
-            self._ledger.stopping(name)
-            self._clients[name].close("the sandbox was idle, and is being stopped")
+            client = self._clients[name]
+            self._drop(name)
+            client.close("the sandbox was idle, and is being stopped")
 
     async def _tend(self) -> None:
         while True:
@@ -271,8 +274,7 @@ class DefaultSlotPool:
         except Exception as error:
             await self._start_failed(error, spec)
         finally:
-            if self._clients.pop(name, None) is not None:
-                self._ledger.stopping(name)
+            self._drop(name)
             if sandbox is not None:
                 await self._stop(sandbox)
             self._ledger.gone(name)
@@ -297,6 +299,11 @@ class DefaultSlotPool:
                 client.close("the sandbox daemon does not answer")
         if client.lost is not None and not client.closed:
             _logger.warning("sandbox %s is lost: %s", name, client.lost)
+
+    def _drop(self, name: str) -> None:
+        """Count on a sandbox no more."""
+        if self._clients.pop(name, None) is not None:
+            self._ledger.stopping(name)
 
     async def _start_failed(self, error: Exception, spec: SandboxSpec) -> None:
         """Tell those who wait, at once or when it keeps happening."""

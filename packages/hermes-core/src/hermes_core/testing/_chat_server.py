@@ -21,13 +21,20 @@ def completion(
     *,
     tool_calls: Iterable[Mapping[str, Any]] = (),
     finish_reason: str = "stop",
-    **message: object,
+    more: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
-    """The body of a chat completion."""
+    """The body of a chat completion.
+
+    Args:
+        content: What the model says.
+        tool_calls: Functions that it calls, each with `name` and `arguments`.
+        finish_reason: Why it ended.
+        more: Further fields of the message.
+    """
     calls = [
         {"id": f"call_{number}", "type": "function", "function": dict(call)} for number, call in enumerate(tool_calls)
     ]
-    said: dict[str, Any] = {"role": "assistant", "content": content, **message}
+    said: dict[str, Any] = {"role": "assistant", "content": content, **(more or {})}
     if calls:
         said["tool_calls"] = calls
     return {
@@ -86,7 +93,8 @@ class FakeChatServer:
         self.busiest = 0
         """Most completions that were being answered at once."""
         self._busy = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        handler = type("Handler", (_Handler,), {"chat": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
@@ -120,53 +128,54 @@ class FakeChatServer:
         with self._lock:
             self._busy -= 1
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+class _Handler(BaseHTTPRequestHandler):
+    """Serves one connection of the server that a subclass names."""
 
-            def do_GET(self) -> None:
-                listing = {"object": "list", "data": [{"id": name, "object": "model"} for name in server._models]}
-                self._answer(ChatAnswer(listing) if self._may() else _unauthorized())
+    chat: FakeChatServer
+    protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if not self._may():
-                    self._answer(_unauthorized())
-                    return
-                answer = server._take(request)
-                try:
-                    if answer.hang:
-                        server._closing.wait()
-                    self._answer(answer)
-                finally:
-                    server._answered()
+    def do_GET(self) -> None:
+        """List the models."""
+        listing = {"object": "list", "data": [{"id": name, "object": "model"} for name in self.chat._models]}
+        self._answer(ChatAnswer(listing) if self._may() else _unauthorized())
 
-            def _may(self) -> bool:
-                return server._key is None or self.headers["Authorization"] == f"Bearer {server._key}"
+    def do_POST(self) -> None:
+        """Complete a chat."""
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self._may():
+            self._answer(_unauthorized())
+            return
+        answer = self.chat._take(request)
+        try:
+            if answer.hang:
+                self.chat._closing.wait()
+            self._answer(answer)
+        finally:
+            self.chat._answered()
 
-            def _answer(self, answer: ChatAnswer) -> None:
-                text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-                body = text.encode()
-                if answer.drop or answer.hang:
-                    self.close_connection = True
-                    if not body:
-                        return
-                try:
-                    self.send_response(answer.status)
-                    for name, value in {"Content-Type": "application/json", **answer.headers}.items():
-                        self.send_header(name, value)
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    self.wfile.write(body[: len(body) // 2] if answer.drop else body)
-                except ConnectionError:
-                    self.close_connection = True
+    def _may(self) -> bool:
+        return self.chat._key is None or self.headers["Authorization"] == f"Bearer {self.chat._key}"
 
-            def log_message(self, format: str, *args: object) -> None:
-                """Keep quiet."""
+    def _answer(self, answer: ChatAnswer) -> None:
+        text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
+        body = text.encode()
+        if answer.drop or answer.hang:
+            self.close_connection = True
+            if not body:
+                return
+        try:
+            self.send_response(answer.status)
+            for name, value in {"Content-Type": "application/json", **answer.headers}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if answer.drop else body)
+        except ConnectionError:
+            self.close_connection = True
 
-        return Handler
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
 
 
 def _unauthorized() -> ChatAnswer:

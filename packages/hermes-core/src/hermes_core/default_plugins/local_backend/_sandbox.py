@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 from collections import deque
-from contextlib import suppress
 from functools import partial
 from subprocess import DEVNULL
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ from anyio.streams.text import TextReceiveStream
 
 from hermes_core.default_plugins.local_backend._state import socket_of
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
+from hermes_core.sandbox import connect_unix
 from hermes_sandboxd import daemon_arguments
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalSandbox"]
 
 STOP_S = 5.0
+REMOVE_S = 3.0
 STDERR_LINES = 20
 STDERR_LINE = 500
 DAEMON_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -146,7 +146,7 @@ class LocalSandbox:
 
     async def connect(self) -> ByteStream:
         """Open a stream to the daemon."""
-        return await anyio.connect_unix(self._socket)
+        return connect_unix(self._socket)
 
     async def alive(self) -> str | None:
         """None while it lives, else why it does not (one line)."""
@@ -168,7 +168,10 @@ class LocalSandbox:
                 if self._process is not None:
                     await self._reap(self._process)
                     self._process = None
-                # The daemon removes its folder; what is left is of one that was killed.
+                # The daemon removes its folder, and if it was killed, what it forked does.
+                with anyio.move_on_after(REMOVE_S):
+                    while self._folder.exists():
+                        await anyio.sleep(0.005)
                 if self._folder.exists():
                     await to_thread.run_sync(partial(shutil.rmtree, self._folder, ignore_errors=True))
                 self._stopped = True
@@ -177,8 +180,7 @@ class LocalSandbox:
         with anyio.move_on_after(STOP_S):
             await process.wait()
         if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             await process.wait()
         with anyio.move_on_after(1):
             await self._drained.wait()

@@ -29,8 +29,8 @@ class OpenAIConfig(BaseModel):
     LLM_BASE_URL, else 127.0.0.1:8080."""
 
     model: str | None = None
-    """The model's id. By default from ATROPOS_SERVER_MODEL, LLM_MODEL, LOCAL_LLM_MODEL, else the first that the endpoint
-    lists."""
+    """The model's id. By default from ATROPOS_SERVER_MODEL, LLM_MODEL, LOCAL_LLM_MODEL, else the first that the
+    endpoint lists."""
 
     api_key: SecretStr | None = None
     """By default from ATROPOS_SERVER_API_KEY, NOUS_API_KEY, OPENAI_API_KEY, LOCAL_LLM_API_KEY, LLM_API_KEY."""

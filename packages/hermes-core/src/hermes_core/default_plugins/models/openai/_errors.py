@@ -23,7 +23,8 @@ _BODY_KEPT = 2_000
 _LONGEST_WAIT_S = 60.0
 _CONTEXT = re.compile(
     r"context[ _-]?(?:length|window|size)|maximum (?:context|model|input|prompt) ?length|max_model_len|"
-    r"prompt is too long|input is too long|too many (?:input |prompt )?tokens|reduce the length of the (?:messages|prompt)",
+    r"prompt is too long|input is too long|too many (?:input |prompt )?tokens|"
+    r"reduce the length of the (?:messages|prompt)",
     re.IGNORECASE,
 )
 
