@@ -42,8 +42,8 @@ def imported_at_run_time(file: Path) -> set[str]:
 
     def visit(node: ast.AST) -> None:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.orelse:
-                visit(child)
+            for alternative in node.orelse:
+                visit(alternative)
             return
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hermes_core."):
             names.add(str(node.module).split(".")[1])

@@ -45,7 +45,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_the_readmes_python_runs(tmp_path: Path) -> None:
     [code] = blocks(ROOT / "README.md", "python")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("0 hi\n")
@@ -77,7 +77,7 @@ def plugin(tmp_path: Path) -> Path:
     site = tmp_path / "site"
     subprocess.run(
         [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"),
+            *(sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--root-user-action=ignore"),
             *("--no-deps", "--no-build-isolation", "--no-index", "--target", str(site), str(folder)),
         ],
         check=True,
@@ -115,9 +115,10 @@ def test_the_broken_one_is_marked_and_harms_no_other(plugin: Path, tmp_path: Pat
     assert states["hermes-tools-dice"]["state"] == "failed"
     assert "not today" in states["hermes-tools-dice"]["error"]
     assert states["hermes-core"]["state"] == "ok"
-    asked = run_hermes("run", "arithmetic", "-E", "toolsets=[dice]", "--model", "oracle", "--tasks", "1", cwd=tmp_path, **env)
+    arguments = ("run", "arithmetic", "--model", "oracle", "--tasks", "1")
+    asked = run_hermes(*arguments, "-E", "toolsets=[dice]", cwd=tmp_path, **env)
     assert asked.returncode == 2
     assert "unknown toolset 'dice'" in asked.stderr
     assert "not today" in asked.stderr
-    fine = run_hermes("run", "arithmetic", "--model", "oracle", "--tasks", "1", "--out", "out", cwd=tmp_path, **env)
+    fine = run_hermes(*arguments, "--out", "out", cwd=tmp_path, **env)
     assert fine.returncode == 0, fine.stderr

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import pytest
+
 from hermes_core.default_plugins.local_backend import LocalBackend
 from hermes_core.execution import DefaultBatchExecutor, ExecutorConfig, Slot, Tool
 from hermes_core.slots import DefaultSlotPool, LeaseRequest, PoolConfig
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from hermes_core.sandbox import NetworkPolicy, SandboxBackend
 
@@ -62,23 +63,25 @@ class Rig:
         request = LeaseRequest(network=network, env=env or {}, trajectory_id=trajectory_id, wait_s=wait_s)
         return Slot(await self.pool.lease(request), self.pool, self.executor, self.tools if tools is None else tools)
 
+    async def eventually(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        with anyio.fail_after(20):
+            while True:
+                if condition():
+                    return
+                await anyio.sleep(0.005)
+
     async def hanging(self) -> None:
         """Wait until the command `sleep` runs."""
-        with anyio.fail_after(10):
-            while len(processes_with(self.marker)) < 2:
-                await anyio.sleep(0.005)
+        await self.eventually(lambda: len(processes_with(self.marker)) >= 2)
 
     async def quiet(self) -> None:
         """Wait until no process of the command `sleep` is left."""
-        with anyio.fail_after(10):
-            while processes_with(self.marker):
-                await anyio.sleep(0.005)
+        await self.eventually(lambda: not processes_with(self.marker))
 
     async def idle(self) -> None:
         """Wait until every slot is back."""
-        with anyio.fail_after(10):
-            while (status := self.pool.status()).leased or status.resetting:
-                await anyio.sleep(0.005)
+        await self.eventually(lambda: not (self.pool.status().leased or self.pool.status().resetting))
 
 
 class OpenRig(Protocol):

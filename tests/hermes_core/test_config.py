@@ -45,7 +45,11 @@ def test_the_usual_file_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("slotpool: x\n", "unknown field 'slotpool'"), ("max_in_flight: no\n", "max_in_flight"), (": : :", "cannot be read")],
+    [
+        ("slotpool: x\n", "unknown field 'slotpool'"),
+        ("max_in_flight: no\n", "max_in_flight"),
+        (": : :", "cannot be read"),
+    ],
 )
 def test_a_bad_file_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "settings.yaml"

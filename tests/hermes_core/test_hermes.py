@@ -14,12 +14,14 @@ import pytest
 
 from hermes_core import Hermes, Message, Task, ToolCall, Toolset
 from hermes_core.exceptions import LeaseStateError, UnknownNameError, UsageError
+from hermes_core.observers import Observer
 from hermes_envs.arithmetic import ArithmeticEnvironment
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hermes_core import Slot
+    from hermes_core.observers import RunFinished, SandboxFinished, SandboxStarted, TrajectoryFinished
 
 pytestmark = [pytest.mark.anyio, pytest.mark.namespaces]
 
@@ -104,7 +106,7 @@ async def test_a_stream_may_be_left_early() -> None:
                 assert trajectory.reward == 1.0
                 break
         with anyio.fail_after(20):
-            while (status := hermes.pool_status()) and status.leased:
+            while (status := hermes.pool_status()) and status.leased:  # noqa: ASYNC110 - the pool tells nobody
                 await anyio.sleep(0.02)
 
 
@@ -124,7 +126,7 @@ async def test_an_agent_uses_tools_and_remembers() -> None:
 
 
 async def test_errors_of_the_body_arrive_as_they_are() -> None:
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the block is what is tested
         async with Hermes() as hermes, hermes.lease() as slot:
             await slot.exec("true")
             raise ZeroDivisionError
@@ -165,7 +167,8 @@ def test_the_main_job_through_python_c(tmp_path: Path, loop: str) -> None:
         "from hermes_core import Hermes\n"
         "async def main():\n"
         "    async with Hermes(backend='local') as hermes:\n"
-        "        run = await hermes.run('arithmetic', model='oracle', tasks=64, group_size=4, concurrency=32, out='out')\n"
+        "        run = await hermes.run('arithmetic', model='oracle', tasks=64, group_size=4, concurrency=32,"
+        " out='out')\n"
         "        print(run.statistics.mean_reward, run.statistics.trajectories)\n"
         f"anyio.run(main, backend={loop!r})\n"
     )
@@ -174,3 +177,24 @@ def test_the_main_job_through_python_c(tmp_path: Path, loop: str) -> None:
     )
     assert done.stdout == "1.0 256\n", done.stderr
     assert len((tmp_path / "out" / "trajectories.jsonl").read_text().splitlines()) == 256
+
+
+async def test_observers_see_sandboxes_and_trajectories_in_order(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Diary(Observer):
+        async def sandbox_started(self, event: SandboxStarted) -> None:
+            seen.append(f"sandbox on {event.backend}")
+
+        async def sandbox_finished(self, event: SandboxFinished) -> None:
+            seen.append("sandbox ended")
+
+        async def trajectory_finished(self, event: TrajectoryFinished) -> None:
+            seen.append(event.trajectory.outcome)
+
+        async def run_finished(self, event: RunFinished) -> None:
+            seen.append("run ended")
+
+    async with Hermes(observers=[Diary()]) as hermes:
+        await hermes.run("arithmetic", model="oracle", tasks=1, out=tmp_path / "out")
+    assert seen == ["sandbox on local", "completed", "run ended", "sandbox ended"]

@@ -9,6 +9,7 @@ from hermes_core.exceptions import DuplicateNameError, PluginLoadError, UnknownN
 from hermes_core.plugins import KINDS, PluginManager, PluginSource, create_plugin_manager, installed_plugins
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 CORE = PluginSource("core", "hermes-core", "0.1.0", "hermes_core.default_plugins.plugin")
@@ -28,10 +29,10 @@ def source(folder: Path, name: str, text: str) -> PluginSource:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
-    yield tmp_path  # type: ignore[misc]
+    yield tmp_path
     for name in set(sys.modules) - before:
         if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
             del sys.modules[name]

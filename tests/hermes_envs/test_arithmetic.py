@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes_core.environments import Task
 from hermes_core.execution import ToolResult
 from hermes_core.models import Message
 from hermes_core.trajectory import Step, Trajectory
@@ -16,12 +15,14 @@ from hermes_envs.arithmetic import ArithmeticConfig, ArithmeticEnvironment
 from hermes_envs.arithmetic._problem import make_problem
 
 if TYPE_CHECKING:
-    from hermes_core.environments import Split
+    from hermes_core.environments import Split, Task
 
 pytestmark = pytest.mark.anyio
 
 
-async def first_tasks(split: Split, seed: int, count: int, environment: ArithmeticEnvironment | None = None) -> list[Task]:
+async def first_tasks(
+    split: Split, seed: int, count: int, environment: ArithmeticEnvironment | None = None
+) -> list[Task]:
     tasks: list[Task] = []
     async with aclosing((environment or ArithmeticEnvironment()).tasks(split, seed)) as endless:
         async for task in endless:
@@ -34,9 +35,7 @@ async def first_tasks(split: Split, seed: int, count: int, environment: Arithmet
 def trajectory(answer: str, *, ran: bool = True) -> Trajectory:
     message = Message("assistant", answer)
     results = (ToolResult("c", success=True, output={"exit_code": 0}),) if ran else ()
-    return Trajectory(
-        "t", 0, "completed", None, {}, (message,), (Step(message, results),), (), "m", "local", 0.0, 0.0
-    )
+    return Trajectory("t", 0, "completed", None, {}, (message,), (Step(message, results),), (), "m", "local", 0.0, 0.0)
 
 
 @given(st.integers(), st.integers(1, 6), st.integers(10, 10_000))
@@ -72,7 +71,9 @@ async def test_the_exact_number_is_rewarded(form: str) -> None:
     assert score.reward == 1.0
 
 
-@pytest.mark.parametrize("said", ["Answer: -1", "no idea", "", "Answer: many", "Answer: {}.5", "Answer: {}0", "Answer: " + "9" * 5000])
+@pytest.mark.parametrize(
+    "said", ["Answer: -1", "no idea", "", "Answer: many", "Answer: {}.5", "Answer: {}0", "Answer: " + "9" * 5000]
+)
 async def test_anything_else_is_not(said: str) -> None:
     [task] = await first_tasks("train", 0, 1)
     said = said.format(task.data["answer"])

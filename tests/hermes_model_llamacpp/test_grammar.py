@@ -64,7 +64,7 @@ def test_the_bound_of_strings_has_a_floor_and_a_ceiling() -> None:
 async def test_what_llamacpp_samples_under_the_grammar_is_a_call_of_the_schema(
     weights: Path, parameters: dict[str, JsonValue]
 ) -> None:
-    grammar = calls_grammar([tool(parameters), tool({"type": "object"}, "other")], max_tokens=400, single=False)
+    grammar = calls_grammar([tool(parameters), tool({"type": "object"}, "other")], max_tokens=96, single=True)
     async with (
         LlamaServer(weights, context=2048, parallel=2) as server,
         httpx.AsyncClient(
@@ -73,8 +73,8 @@ async def test_what_llamacpp_samples_under_the_grammar_is_a_call_of_the_schema(
             timeout=120,
         ) as http,
     ):
-        for seed in range(3):
-            body = {"prompt": "Now:\n", "n_predict": 1500, "temperature": 1.5, "seed": seed, "grammar": grammar}
+        for seed in range(2):
+            body = {"prompt": "Now:\n", "n_predict": 1500, "temperature": 1.0, "seed": seed, "grammar": grammar}
             answer = (await http.post("/completion", json=body)).json()
             assert answer["stop_type"] == "eos", answer
             parsed = HERMES_FORMAT.parse(answer["content"])

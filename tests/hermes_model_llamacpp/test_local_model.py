@@ -63,10 +63,11 @@ def check_tokens(turn: AssistantTurn) -> None:
     assert all(-1_000 < logprob <= 0 for logprob in turn.tokens.logprobs)
 
 
-async def test_a_trajectory_is_one_segment_of_exactly_the_sampled_tokens(weights: Path, tmp_path: Path) -> None:
+async def test_a_trajectory_is_one_segment_of_exactly_the_sampled_tokens(weights: Path) -> None:
     async with LocalModel(config(weights)) as model:
         conversation = model.conversation(start(temperature=1.0, seed=3))
-        messages, held = [PROBLEM], ()
+        messages = [PROBLEM]
+        held: tuple[int, ...] = ()
         for number in range(4):
             turn = await conversation.respond(messages)
             check_tokens(turn)
@@ -139,7 +140,7 @@ async def test_parts_of_characters_are_counted_with_id_and_logprob(weights: Path
         client, saved = model._client, model._decoding.saved if model._decoding else None
         assert client is not None
         prompt = await client.tokenize("Say it: ")
-        wanted = "ok 😀 é€ ok"
+        wanted = "ok 😀 ok"
         settings = {"grammar": f'root ::= "{wanted}"', "n_predict": 60, "timings_per_token": True}
         streamed = await client.stream(prompt, 0, settings)
         assert len(streamed.tokens) < streamed.count  # the reason for all this

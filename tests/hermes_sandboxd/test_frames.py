@@ -4,6 +4,7 @@ import json
 
 import pytest
 from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from hermes_sandboxd import MAX_BODY, MAX_LINE, FrameDecoder, FrameError, encode_frame
@@ -16,6 +17,7 @@ _messages = st.dictionaries(st.text().filter(lambda name: name != "n"), _json)
 _frames = st.lists(st.tuples(_messages, st.none() | st.binary(max_size=300)), max_size=5)
 
 
+@settings(deadline=None, max_examples=50)
 @given(frames=_frames, cuts=st.lists(st.integers(min_value=1, max_value=50), min_size=1))
 def test_what_is_encoded_is_decoded_whatever_the_pieces(
     frames: list[tuple[dict[str, object], bytes | None]], cuts: list[int]
@@ -33,6 +35,7 @@ def test_what_is_encoded_is_decoded_whatever_the_pieces(
     assert [({k: v for k, v in message.items() if k != "n"}, body) for message, body in decoded] == frames
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_strange_bytes_are_refused_or_waited_for(data: bytes) -> None:
     decoder = FrameDecoder()

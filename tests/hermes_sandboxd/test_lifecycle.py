@@ -182,6 +182,11 @@ def test_a_relay_carries_frames_and_ends_with_its_input(start: Callable[..., Dae
         relay.stdin.close()
         assert relay.wait(5) == 0
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as relay:
+        assert relay.stdin is not None
+        assert relay.stdout is not None
+        relay.stdin.write(frames[0])
+        relay.stdin.flush()
+        assert b'"resumed":true' in os.read(relay.stdout.fileno(), 65536)
         daemon.stop()
         assert relay.wait(5) == 0
     assert subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False).returncode == 3
@@ -189,9 +194,7 @@ def test_a_relay_carries_frames_and_ends_with_its_input(start: Callable[..., Dae
 
 def test_check_and_help(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(PACKAGE), *arguments], capture_output=True, text=True, check=False
-        )
+        return subprocess.run([sys.executable, str(PACKAGE), *arguments], capture_output=True, text=True, check=False)
 
     report = json.loads(run("check").stdout)
     assert report["available"]

@@ -64,7 +64,8 @@ def test_the_oracle_solves_everything(hermes: Cli, tmp_path: Path) -> None:
 
 def test_options_come_from_a_file_and_the_command_line_wins(hermes: Cli, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(
-        "environment: arithmetic\nmodel: oracle\ntasks: 5\nenvironment_config: {steps: 1, max_number: 50}\nout: from-file\n"
+        "environment: arithmetic\nmodel: oracle\ntasks: 5\nout: from-file\n"
+        "environment_config: {steps: 1, max_number: 50}\n"
     )
     done = hermes("run", "--config", "run.yaml", "--tasks", "2", "-E", "max_number=20")
     assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+
 from hermes_core.exceptions import LeaseStateError, SandboxLostError, ToolError
 from hermes_core.execution import (
     CallRequest,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
+
 from hermes_core.execution._gate import Gate
 
 pytestmark = pytest.mark.anyio

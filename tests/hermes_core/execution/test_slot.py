@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+
 from hermes_core.exceptions import LeaseStateError, SlotDeadError, SlotFileError, UsageError
 
 if TYPE_CHECKING:
-    from conftest import OpenRig
+    from tests.hermes_core.conftest import OpenRig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.namespaces]
 
@@ -86,7 +87,8 @@ async def test_files_large_and_small_go_both_ways(rig: OpenRig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"), [("nothing", "not_found"), ("folder", "is_directory"), ("pipe", "not_a_file"), ("big", "too_large")]
+    ("path", "kind"),
+    [("nothing", "not_found"), ("folder", "is_directory"), ("pipe", "not_a_file"), ("big", "too_large")],
 )
 async def test_a_file_that_cannot_be_read_says_why(rig: OpenRig, path: str, kind: str) -> None:
     async with rig() as r:
@@ -108,7 +110,7 @@ async def test_live_output_arrives_while_the_command_runs(rig: OpenRig) -> None:
                 (got_one.set)()
 
         async def on_output_async(stream: str, data: bytes) -> None:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             seen.append((stream, data))
 
         got_one = anyio.Event()

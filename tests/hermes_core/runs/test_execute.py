@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,15 +17,18 @@ from hermes_core.default_plugins.models import OracleModel
 from hermes_core.exceptions import RunDirectoryError, UsageError
 from hermes_core.observers import Observer, ObserverHub
 from hermes_core.runs import Resources, RolloutOptions, Run, RunDirectory, execute_run
-from hermes_core.trajectory import read_trajectories
+from hermes_core.testing import SumsEnvironment
+from hermes_core.trajectory import Trajectory, read_trajectories
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from hermes_core.environments import Score, Task
     from hermes_core.execution import Slot
     from hermes_core.models import Conversation, ConversationStart
     from hermes_core.observers import RunFinished, RunStarted
+    from hermes_core.runs import RunConfig, Work
 
 
 def keys(path: Path) -> list[tuple[str, int]]:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from hermes_core.exceptions import ProtocolError, SandboxLostError, UsageError
-from hermes_core.sandbox._exchange import Exchange
 from hermes_core.sandbox._session import Session
 from hermes_sandboxd import CHUNK_BYTES, WINDOW_BYTES, FrameDecoder
+
+if TYPE_CHECKING:
+    from hermes_core.sandbox._exchange import Exchange
 
 pytestmark = pytest.mark.anyio  # an exchange holds an event of the running loop
 
@@ -18,7 +21,9 @@ def connected() -> Session:
     return session
 
 
-def ask(session: Session, method: str = "slot.exec", body: bytes = b"", *, slot: int = 0, live: bool = False) -> Exchange:
+def ask(
+    session: Session, method: str = "slot.exec", body: bytes = b"", *, slot: int = 0, live: bool = False
+) -> Exchange:
     return session.open(method, {"slot": slot}, slot=slot, body=body, live=live)
 
 
@@ -39,7 +44,9 @@ def answer(exchange: Exchange, **result: object) -> tuple[dict[str, Any], bytes 
     return {"jsonrpc": "2.0", "id": exchange.request_id, "result": result}, None
 
 
-def note(method: str, exchange: Exchange, body: bytes | None = None, **params: object) -> tuple[dict[str, Any], bytes | None]:
+def note(
+    method: str, exchange: Exchange, body: bytes | None = None, **params: object
+) -> tuple[dict[str, Any], bytes | None]:
     return {"jsonrpc": "2.0", "method": method, "params": {"id": exchange.request_id, **params}}, body
 
 

@@ -14,7 +14,7 @@ from hermes_core.execution import JsonValue, Slot, ToolCall, ToolContext, ToolDe
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from conftest import OpenRig, Rig
+    from tests.hermes_core.conftest import OpenRig, Rig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.namespaces]
 
@@ -142,15 +142,15 @@ async def test_at_any_moment_of_a_call(rig: OpenRig) -> None:
 async def test_a_lease_at_any_moment(rig: OpenRig) -> None:
     async with rig(slots=2) as r:
         await (await r.lease()).release()
+
+        async def lease(got: list[Slot]) -> None:
+            got.append(await r.lease())
+
         for delay_ms in range(30):
             got: list[Slot] = []
             async with anyio.create_task_group() as tasks:
-
-                async def lease() -> None:
-                    got.append(await r.lease())
-
                 for _ in range(4):
-                    tasks.start_soon(lease)
+                    tasks.start_soon(lease, got)
                 await anyio.sleep(delay_ms / 1000)
                 tasks.cancel_scope.cancel()
             for slot in got:

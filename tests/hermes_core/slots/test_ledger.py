@@ -4,10 +4,11 @@ from collections import Counter
 
 import hypothesis.strategies as st
 import pytest
-from hermes_core.sandbox import SandboxSpec
-from hermes_core.slots._ledger import Ledger, SlotRef, Ticket
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from hermes_core.sandbox import SandboxSpec
+from hermes_core.slots._ledger import Ledger, SlotRef, Ticket
 
 A, B = SandboxSpec(slots=2), SandboxSpec(slots=2, image="b")
 

@@ -103,6 +103,15 @@ class Client:
     def answer(self, request_id: int) -> Answer:
         return self._answers.setdefault(request_id, Answer())
 
+    def has_answer(self, request_id: int) -> bool:
+        answer = self._answers.get(request_id)
+        return answer is not None and (answer.result is not None or answer.error is not None)
+
+    def take_over(self, old: Client) -> None:
+        """Go on where another connection of the session stopped."""
+        self.next_id = old.next_id
+        self._answers.update({key: answer for key, answer in old._answers.items() if old.has_answer(key)})
+
     def step(self) -> None:
         """Take one frame."""
         message, body = self.receive()
@@ -141,8 +150,7 @@ class Client:
     def wait(self, request_id: int) -> Answer:
         """Take frames until the request is answered."""
         while True:
-            answer = self.answer(request_id)
-            if answer.result is not None or answer.error is not None:
+            if self.has_answer(request_id):
                 return self._answers.pop(request_id)
             self.step()
 
@@ -172,8 +180,7 @@ class Client:
                 return
             while self._windows[request_id] <= 0:
                 self.step()
-                answer = self.answer(request_id)
-                if answer.result is not None or answer.error is not None:
+                if self.has_answer(request_id):
                     return
 
     def open(self, slot: int = 0, **params: object) -> None:

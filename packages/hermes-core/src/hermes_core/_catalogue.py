@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from hermes_core.environments import Environment
     from hermes_core.execution import Tool
-    from hermes_core.models import Model
+    from hermes_core.models import Model, ToolCallFormat
     from hermes_core.plugins import PluginManager
     from hermes_core.sandbox import SandboxBackend
 
@@ -53,6 +53,10 @@ class Catalogue:
         """Make a model; errors as for `backend`."""
         return cast("Model", self._make("model", name, values))
 
+    def tool_call_formats(self) -> dict[str, ToolCallFormat]:
+        """Every installed text format of tool calls by name."""
+        return {found.name: found.load() for found in self._plugins.registrations("tool-call format")}
+
     def load(self, kind: str, name: str) -> Any:  # noqa: ANN401 - what it is depends on the kind
         """Whatever else is registered, as it is."""
         return self._plugins.load(kind, name)
@@ -87,5 +91,5 @@ class Catalogue:
         made_from = self._plugins.load(kind, name)
         config = getattr(made_from, "Config", None)
         if config is None:
-            raise PluginLoadError(f"{kind} {name!r} has no Config: it must be a class with a pydantic model of that name")
+            raise PluginLoadError(f"{kind} {name!r} is not a class with a pydantic model called Config")
         return made_from(configured(config, values, what=f"{kind} {name!r}"))

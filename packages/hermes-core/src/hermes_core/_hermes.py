@@ -17,7 +17,7 @@ from hermes_core.config import load_settings
 from hermes_core.exceptions import UnknownNameError, UsageError
 from hermes_core.execution import CallRequest, ExecutorConfig, Slot, advertised
 from hermes_core.models import ConversationStart, Sampling
-from hermes_core.observers import ObserverHub
+from hermes_core.observers import ObserverHub, WatchedBackend
 from hermes_core.plugins import create_plugin_manager
 from hermes_core.runs import (
     Resources,
@@ -115,17 +115,17 @@ class Hermes:
         if self._state != "new":
             raise UsageError("this Hermes was entered before", hint="make a new one")
         async with AsyncExitStack() as stack:
+            self._hub = await stack.enter_async_context(ObserverHub(self._observers))
             executor = self._catalogue.load("batch executor", self._settings.batch_executor)
             self._executor = await stack.enter_async_context(
                 executor(ExecutorConfig(max_in_flight=self._settings.max_in_flight))
             )
             if self._backend is not None:
-                backend = await stack.enter_async_context(self._backend)
+                backend = await stack.enter_async_context(WatchedBackend(self._backend, self._hub))
                 pool = self._catalogue.load("slot pool", self._settings.slot_pool)
                 self._pool = await stack.enter_async_context(pool(backend, _pool_config(backend)))
             self._tasks = await stack.enter_async_context(_cancelled_on_exit())
             self._models = ModelKeeper(self._catalogue, self._tasks)
-            self._hub = await stack.enter_async_context(ObserverHub(self._observers))
             self._stack = stack.pop_all()
         self._state = "running"
         return self
@@ -314,10 +314,8 @@ class Hermes:
         )
         path = Path(out) if out is not None else default_directory(work.environment.name, work.model.name)
         with RunDirectory.open(path, describe_run(work, self._backend), resume=resume) as directory:
-            async with ObserverHub((*self._observers, *observers)) as hub:
-                return await execute_run(
-                    self._resources(hub), replace(work, run_id=directory.config.run_id), directory
-                )
+            async with self._hub.watched_by(observers):
+                return await execute_run(self._resources(), replace(work, run_id=directory.config.run_id), directory)
 
     async def rollout(
         self,
@@ -337,7 +335,7 @@ class Hermes:
         A fault of the infrastructure is retried, then reported as an outcome without a reward.
         """
         return await rollout_with_retries(
-            self._resources(self._hub),
+            self._resources(),
             self._environment(environment, environment_config),
             task,
             await self._running_models.get(model, model_config),
@@ -377,7 +375,7 @@ class Hermes:
             options=_options(toolsets, limits, sampling),
             run_id=_new_id(),
         )
-        async with aclosing(stream_rollouts(self._tasks, self._resources(self._hub), work)) as trajectories:
+        async with aclosing(stream_rollouts(self._tasks, self._resources(), work)) as trajectories:
             async for trajectory in trajectories:
                 yield trajectory
 
@@ -419,13 +417,13 @@ class Hermes:
             raise UsageError("environment_config is for an environment that is given by name")
         return environment
 
-    def _resources(self, hub: ObserverHub) -> Resources:
+    def _resources(self) -> Resources:
         return Resources(
             executor=self._executor,
             tools=self._catalogue.tools,
             acquire=self._acquire if self._pool is not None else None,
             backend=self._backend.name if self._backend is not None else None,
-            observers=hub,
+            observers=self._hub,
             interceptors=self._interceptors,
         )
 
@@ -434,9 +432,7 @@ def _new_id() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def _options(
-    toolsets: Sequence[str] | None, limits: AgentLimits | None, sampling: Sampling | None
-) -> RolloutOptions:
+def _options(toolsets: Sequence[str] | None, limits: AgentLimits | None, sampling: Sampling | None) -> RolloutOptions:
     return RolloutOptions(toolsets=None if toolsets is None else tuple(toolsets), limits=limits, sampling=sampling)
 
 

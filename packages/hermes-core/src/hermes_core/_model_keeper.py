@@ -32,7 +32,7 @@ class ModelKeeper:
     def __init__(self, catalogue: Catalogue, tasks: TaskGroup) -> None:
         self._catalogue = catalogue
         self._tasks = tasks
-        self._running: dict[str | int, Model] = {}
+        self._running: dict[tuple[str, str] | int, Model] = {}
         self._lock = anyio.Lock()
 
     async def get(self, model: str | Model, config: Mapping[str, object] | None = None) -> Model:
@@ -43,10 +43,11 @@ class ModelKeeper:
             ConfigError: A configuration value does not fit.
             ModelUnreachableError: It does not answer.
         """
-        key = f"{model} {json.dumps(config or {}, sort_keys=True, default=str)}" if isinstance(model, str) else id(model)
+        key = (model, json.dumps(config or {}, sort_keys=True, default=str)) if isinstance(model, str) else id(model)
         async with self._lock:
             if key not in self._running:
                 made = self._catalogue.model(model, config or {}) if isinstance(model, str) else model
+                made.tool_call_formats = self._catalogue.tool_call_formats()
                 self._running[key] = await self._tasks.start(self._keep, made)
             return self._running[key]
 

@@ -1,7 +1,7 @@
 """Settings that hold for every run: file < environment < what the caller passes.
 
-The file is YAML: the one that `HERMES_CONFIG` names, else `~/.hermes/config.yaml` if it exists. Environment variables are
-`HERMES_` and the field's name in capitals; lists and mappings are written as JSON.
+The file is YAML: the one that `HERMES_CONFIG` names, else `~/.hermes/config.yaml` if it exists. Environment variables
+are `HERMES_` and the field's name in capitals; lists and mappings are written as JSON.
 """
 
 from __future__ import annotations

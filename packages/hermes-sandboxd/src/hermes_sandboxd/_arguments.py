@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import List, Optional
 
 
 def daemon_arguments(
@@ -12,12 +11,12 @@ def daemon_arguments(
     socket: str,
     state: str,
     capacity: int,
-    lifeline_fd: Optional[int] = None,
-    orphan_grace_s: Optional[float] = None,
-    bwrap: Optional[str] = None,
-    tcp: Optional[str] = None,
-    python: Optional[str] = None,
-) -> List[str]:
+    lifeline_fd: int | None = None,
+    orphan_grace_s: float | None = None,
+    bwrap: str | None = None,
+    tcp: str | None = None,
+    python: str | None = None,
+) -> list[str]:
     """Return the argument list that starts a daemon with this package's own files.
 
     The interpreter runs without site-packages (`-I -S`): it starts faster, and every slot costs less memory. Give

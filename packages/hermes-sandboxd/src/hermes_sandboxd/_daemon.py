@@ -6,16 +6,18 @@ import asyncio
 import os
 import sys
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hermes_sandboxd._connection import Connection
 from hermes_sandboxd._deadlines import Deadlines
 from hermes_sandboxd._protocol import PROTOCOL_VERSION, VERSION, Refusal
 from hermes_sandboxd._session import Request, Session
 from hermes_sandboxd._slot import Slot
-from hermes_sandboxd._state import StateFolder
-from hermes_sandboxd._supervision import ZygoteLink
-from hermes_sandboxd._users import Users
+
+if TYPE_CHECKING:
+    from hermes_sandboxd._connection import Connection
+    from hermes_sandboxd._state import StateFolder
+    from hermes_sandboxd._supervision import ZygoteLink
+    from hermes_sandboxd._users import Users
 
 _FLUSH_S = 0.2
 
@@ -25,8 +27,8 @@ class Options(NamedTuple):
 
     capacity: int
     orphan_grace_s: float
-    socket_token: Optional[str]
-    tcp_token: Optional[str]
+    socket_token: str | None
+    tcp_token: str | None
 
 
 class Daemon:
@@ -37,9 +39,9 @@ class Daemon:
         options: Options,
         state: StateFolder,
         zygote: ZygoteLink,
-        bubblewrap: Optional[str],
-        obstacle: Optional[str],
-        users: Optional[Users],
+        bubblewrap: str | None,
+        obstacle: str | None,
+        users: Users | None,
     ) -> None:
         self.options = options
         self.state = state
@@ -50,12 +52,12 @@ class Daemon:
         self.users = users
         self.deadlines = Deadlines()
         self.id = os.urandom(16).hex()
-        self.connections: Set[Connection] = set()
+        self.connections: set[Connection] = set()
         self.ending = asyncio.Event()
-        self._sessions: Dict[str, Session] = {}
-        self._slots: Dict[int, Slot] = {}
+        self._sessions: dict[str, Session] = {}
+        self._slots: dict[int, Slot] = {}
         self._started = time.monotonic()
-        self._tasks: Set["asyncio.Task[None]"] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def log(self, text: str) -> None:
         """Write one line to standard error."""
@@ -64,7 +66,7 @@ class Daemon:
 
     # Sessions.
 
-    def session(self, name: str) -> Tuple[Session, bool]:
+    def session(self, name: str) -> tuple[Session, bool]:
         """Return the session of that name, and whether it existed before."""
         found = self._sessions.get(name)
         if found is not None:
@@ -72,7 +74,7 @@ class Daemon:
         session = self._sessions[name] = Session(name, self.options.orphan_grace_s, self._expire)
         return session, False
 
-    def describe(self, resumed: bool) -> Dict[str, Any]:
+    def describe(self, resumed: bool) -> dict[str, Any]:
         """Return the answer to hello."""
         return {
             "protocol": PROTOCOL_VERSION,
@@ -180,7 +182,7 @@ _ENFORCED = {
 }
 
 
-def _memory(files: List[int]) -> int:
+def _memory(files: list[int]) -> int:
     total = 0
     for file in files:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Callable, Dict, Optional
+from typing import Callable
 
 _INTERVAL_S = 0.1
 
@@ -16,8 +16,8 @@ class Deadlines:
     """
 
     def __init__(self) -> None:
-        self._due: Dict[Callable[[], None], float] = {}
-        self._timer: Optional[asyncio.TimerHandle] = None
+        self._due: dict[Callable[[], None], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     def set(self, callback: Callable[[], None], delay_s: float) -> None:

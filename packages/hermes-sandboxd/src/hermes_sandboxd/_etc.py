@@ -20,7 +20,6 @@ _WRITTEN = {
 }
 
 _COPIED = (
-    "alternatives",
     "bash.bashrc",
     "ca-certificates.conf",
     "crypto-policies",
@@ -48,11 +47,12 @@ _COPIED = (
     "protocols",
     "rpc",
     "services",
-    "ssl/certs",
     "ssl/openssl.cnf",
     "terminfo",
     "timezone",
 )
+# Folders of hundreds of public files: one mount for each slot is cheaper than a copy for each daemon.
+_BOUND = ("alternatives", "ssl/certs")
 _COPIED_PREFIXES = ("java-", "python3")
 _LARGEST_BYTES = 4 << 20
 
@@ -63,6 +63,8 @@ def prepare_etc(target: str) -> None:
     os.chmod(target, 0o755)
     for name in (*_COPIED, *(name for name in os.listdir("/etc") if name.startswith(_COPIED_PREFIXES))):
         _copy(os.path.join("/etc", name), os.path.join(target, name))
+    for name in bound_folders():
+        os.makedirs(os.path.join(target, name), mode=0o755, exist_ok=True)
     for name, text in _WRITTEN.items():
         path = os.path.join(target, name)
         if text is None:
@@ -71,6 +73,19 @@ def prepare_etc(target: str) -> None:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(path, 0o644)
+
+
+def bound_folders() -> list[str]:
+    """Return the folders below /etc that slots see as they are."""
+    return [name for name in _BOUND if _is_public(os.path.join("/etc", name))]
+
+
+def _is_public(folder: str) -> bool:
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_mode & 0o005 == 0o005
 
 
 def _copy(source: str, target: str) -> None:

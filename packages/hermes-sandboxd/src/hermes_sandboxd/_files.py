@@ -12,12 +12,16 @@ import os
 import stat
 from collections import deque
 from contextlib import contextmanager
-from typing import Any, Callable, Deque, Dict, Iterator
+from typing import TYPE_CHECKING, Any, Callable
 
 from hermes_sandboxd._bubblewrap import WORKSPACE
 from hermes_sandboxd._link import Link, Outflow
 from hermes_sandboxd._protocol import CHUNK_BYTES, INLINE_BYTES, Refusal, answer, notification, refusal
-from hermes_sandboxd._reactor import Reactor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hermes_sandboxd._reactor import Reactor
 
 _OPEN = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _HASH_BYTES = 4 * CHUNK_BYTES
@@ -58,7 +62,7 @@ class Reading:
     """One `slot.read`."""
 
     def __init__(
-        self, reactor: Reactor, link: Link, request_id: int, params: Dict[str, Any], done: Callable[[], None]
+        self, reactor: Reactor, link: Link, request_id: int, params: dict[str, Any], done: Callable[[], None]
     ) -> None:
         self._reactor = reactor
         self._link = link
@@ -135,7 +139,7 @@ class Reading:
         self._sent += len(data)
         self._position += len(data)
 
-    def _answer(self, content: "bytes | None") -> None:
+    def _answer(self, content: bytes | None) -> None:
         result = {
             "size": self._size,
             "sha256": None if self._hash is None else self._hash.hexdigest(),
@@ -180,7 +184,7 @@ class Writing:
         reactor: Reactor,
         link: Link,
         request_id: int,
-        params: Dict[str, Any],
+        params: dict[str, Any],
         body: bytes,
         done: Callable[[], None],
     ) -> None:
@@ -193,7 +197,7 @@ class Writing:
         self._temporary = ""
         self._file = -1
         self._size = 0
-        self._chunks: Deque[bytes] = deque()
+        self._chunks: deque[bytes] = deque()
         if body:
             self._chunks.append(body)
         self._ended = "body" not in params
@@ -210,7 +214,7 @@ class Writing:
         self._reactor.on_turn = self._turn
 
     def _open(self) -> None:
-        folder, name = os.path.split(self._path)
+        folder, _name = os.path.split(self._path)
         if self._params["parents"]:
             os.makedirs(folder, exist_ok=True)
         try:

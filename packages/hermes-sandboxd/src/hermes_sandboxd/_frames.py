@@ -6,7 +6,7 @@ Pure functions without any input or output, used by the daemon, by its superviso
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Optional
 
 MAX_LINE = 65536
 """Longest line of a frame in bytes, newline included."""
@@ -14,8 +14,8 @@ MAX_LINE = 65536
 MAX_BODY = 262144
 """Most raw bytes that may follow one line."""
 
-Message = Dict[str, Any]
-Frame = Tuple[Message, Optional[bytes]]
+Message = dict[str, Any]
+Frame = tuple[Message, Optional[bytes]]
 
 # ensure_ascii=False keeps text that is not Latin at its UTF-8 size, which matters under the limit of a line.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
@@ -65,7 +65,7 @@ class FrameDecoder:
         self._buffer = bytearray()
         self._message: Message | None = None
 
-    def feed(self, data: bytes | bytearray | memoryview) -> List[Frame]:
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Frame]:
         """Return the frames that `data` completes, as (message, body); body is None for a frame without `"n"`.
 
         Raises:
@@ -73,7 +73,7 @@ class FrameDecoder:
         """
         buffer = self._buffer
         buffer += data
-        frames: List[Frame] = []
+        frames: list[Frame] = []
         message = self._message
         position = 0
         size = len(buffer)

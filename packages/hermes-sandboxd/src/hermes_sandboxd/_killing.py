@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Dict, List, Optional, Tuple
 
 _ORPHANS = "/proc/1/task/1/children"
 _SELECTIVE_S = 0.5
 _TOTAL_S = 1.5
 _PAUSE_S = 0.0005
+_MANY = 256
+_PF_EXITING = 4
 
-Processes = Dict[int, Tuple[int, int]]
+Processes = dict[int, tuple[int, int]]
 """Inner pid to (parent, start time): pid and start time together name a process for good."""
 
 
@@ -36,7 +37,12 @@ class SlotProcesses:
             return {}
         return _read_processes()
 
-    def kill(self, spared: Processes, command: int) -> Optional[int]:
+    def are_ending(self) -> bool:
+        """Tell whether PID 1 is on its way out, which kills everything else."""
+        fields = _read_stat("1")
+        return fields is None or bool(int(fields[6]) & _PF_EXITING)
+
+    def kill(self, spared: Processes, command: int) -> int | None:
         """Kill everything that is not in `spared` or a descendant of it.
 
         Args:
@@ -47,13 +53,13 @@ class SlotProcesses:
             The wait status of `command`; None if the slot could not be cleaned in time and must be given up.
         """
         start = time.monotonic()
-        status: Optional[int] = None
+        status: int | None = None
         while True:
             spent = time.monotonic() - start
             if spent > _TOTAL_S:
                 return None
-            if spared and spent < _SELECTIVE_S:
-                victims = _victims(spared)
+            victims = _victims(spared) if spared else []
+            if spared and spent < _SELECTIVE_S and len(victims) < _MANY:
                 _kill_each(victims)
             else:
                 # Who forks faster than it can be listed loses its background processes too: one call of
@@ -99,7 +105,7 @@ def _read_processes() -> Processes:
     return processes
 
 
-def _read_stat(name: str) -> Optional[List[bytes]]:
+def _read_stat(name: str) -> list[bytes] | None:
     try:
         descriptor = os.open(f"/proc/{name}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -113,7 +119,7 @@ def _read_stat(name: str) -> Optional[List[bytes]]:
         os.close(descriptor)
 
 
-def _victims(spared: Processes) -> List[int]:
+def _victims(spared: Processes) -> list[int]:
     processes = _read_processes()
     alive = {pid for pid, entry in processes.items() if pid in spared and spared[pid][1] == entry[1]}
     victims = []
@@ -126,7 +132,7 @@ def _victims(spared: Processes) -> List[int]:
     return victims
 
 
-def _kill_each(pids: List[int]) -> None:
+def _kill_each(pids: list[int]) -> None:
     for pid in pids:
         try:
             # A descriptor of the slot's /proc/PID serves as a pidfd: the number itself means another process here.

@@ -5,32 +5,34 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import Any, Callable, Dict, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from hermes_sandboxd._bubblewrap import HOME, WORKSPACE, slot_arguments, system_arguments
-from hermes_sandboxd._deadlines import Deadlines
 from hermes_sandboxd._params import scratch_sizes
 from hermes_sandboxd._protocol import Refusal
 from hermes_sandboxd._removal import remove_tree
-from hermes_sandboxd._state import StateFolder
 from hermes_sandboxd._supervision import SupervisorLink, ZygoteLink
-from hermes_sandboxd._users import Claim, Users
+
+if TYPE_CHECKING:
+    from hermes_sandboxd._deadlines import Deadlines
+    from hermes_sandboxd._state import StateFolder
+    from hermes_sandboxd._users import Claim, Users
 
 _OPEN_S = 15.0
 _DEATH_S = 5.0
 
-Received = Callable[[Dict[str, Any], Optional[bytes]], None]
+Received = Callable[[dict[str, Any], Optional[bytes]], None]
 
 
 class Host(Protocol):
     """What a lease needs of the daemon."""
 
     state: StateFolder
-    users: Optional[Users]
+    users: Users | None
     zygote: ZygoteLink
     deadlines: Deadlines
-    bubblewrap: Optional[str]
-    obstacle: Optional[str]
+    bubblewrap: str | None
+    obstacle: str | None
 
     def log(self, text: str) -> None:
         """Write one line to the daemon's log."""
@@ -42,13 +44,13 @@ class Lease:
     def __init__(self, host: Host, slot: int) -> None:
         self._host = host
         self._slot = slot
-        self._claim: Optional[Claim] = None
-        self._workspace: Optional[str] = None
-        self._pid: Optional[int] = None
+        self._claim: Claim | None = None
+        self._workspace: str | None = None
+        self._pid: int | None = None
         self.link: SupervisorLink
         self._linked = False
-        self._ready: "asyncio.Future[None]" = asyncio.get_running_loop().create_future()
-        self.description: Dict[str, Any] = {
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.description: dict[str, Any] = {
             "slot": slot,
             "isolation": "namespaces",
             "workspace": WORKSPACE,
@@ -56,7 +58,7 @@ class Lease:
             "spawn": "zygote",
         }
 
-    async def open(self, params: Dict[str, Any], received: Received, lost: Callable[[], None]) -> None:
+    async def open(self, params: dict[str, Any], received: Received, lost: Callable[[], None]) -> None:
         """Make the namespaces; afterwards frames of the supervisor go to `received`.
 
         Raises:
@@ -80,7 +82,7 @@ class Lease:
         theirs.close()
         argv = [
             host.bubblewrap,
-            *system_arguments(host.state.etc, params["network"], host.state.init(uid)),
+            *system_arguments(host.state.etc, host.state.bound, params["network"], host.state.init(uid)),
             *slot_arguments(self._workspace, **scratch_sizes(params["limits"])),
         ]
         self.link.send({"method": "open", "params": {"argv": argv, "uid": uid, "env": params["env"]}})
@@ -90,7 +92,7 @@ class Lease:
         except asyncio.TimeoutError:
             raise Refusal("isolation_unavailable", "the namespaces were not ready in time") from None
 
-    def _first(self, message: Dict[str, Any], body: Optional[bytes]) -> None:
+    def _first(self, message: dict[str, Any], body: bytes | None) -> None:
         if self._ready.done():
             self._received(message, body)
         elif message["method"] == "ready":
@@ -105,7 +107,7 @@ class Lease:
         else:
             self._lost()
 
-    def memory_files(self) -> "tuple[int, ...]":
+    def memory_files(self) -> tuple[int, ...]:
         """Return the descriptors that tell how much memory this slot costs."""
         return self.link.descriptors[1:] if self._linked else ()
 
@@ -160,7 +162,7 @@ class Lease:
 async def _wait_for_end(pidfd: int) -> None:
     """Wait until PID 1 has ended: the kernel ends it only after everything else in its namespace."""
     loop = asyncio.get_running_loop()
-    future: "asyncio.Future[None]" = loop.create_future()
+    future: asyncio.Future[None] = loop.create_future()
     loop.add_reader(pidfd, lambda: future.done() or future.set_result(None))
     try:
         await asyncio.wait_for(future, _DEATH_S)

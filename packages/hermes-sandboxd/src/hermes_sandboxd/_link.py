@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import socket
-from typing import Any, Callable, Deque, Dict, Optional, Tuple
 from collections import deque
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from hermes_sandboxd._frames import FrameDecoder, encode_frame
 from hermes_sandboxd._protocol import CHUNK_BYTES, WINDOW_BYTES, notification
 from hermes_sandboxd._reactor import READ, WRITE, Reactor
 
+if TYPE_CHECKING:
+    import socket
+
 _CONGESTED_BYTES = 4 * CHUNK_BYTES
 
-Handler = Callable[[Dict[str, Any], Optional[bytes]], None]
+Handler = Callable[[dict[str, Any], Optional[bytes]], None]
 
 
 class Link:
@@ -27,7 +29,7 @@ class Link:
         # Used again and again; most calls touch one page of it.
         self._buffer = memoryview(bytearray(2 * CHUNK_BYTES))
         self.closed = False
-        self.on_relief: Optional[Callable[[], None]] = None
+        self.on_relief: Callable[[], None] | None = None
         """Called when a congested link can take more."""
         sock.setblocking(False)
         reactor.add(sock.fileno(), READ, self._ready)
@@ -37,7 +39,7 @@ class Link:
         """Whether bodies should wait; frames that are sent anyway are kept in memory."""
         return len(self._waiting) >= _CONGESTED_BYTES
 
-    def send(self, message: Dict[str, Any], body: Optional[bytes] = None) -> None:
+    def send(self, message: dict[str, Any], body: bytes | None = None) -> None:
         """Send a frame now or as soon as the socket takes it."""
         data = encode_frame(message, body)
         if not self._waiting:
@@ -95,7 +97,7 @@ class Outflow:
         self._link = link
         self._id = request_id
         self._window = WINDOW_BYTES
-        self._queue: Deque[Tuple[str, str, int, memoryview]] = deque()
+        self._queue: deque[tuple[str, str, int, memoryview]] = deque()
         self.started = False
 
     @property

@@ -7,7 +7,6 @@ import ctypes
 import fcntl
 import os
 import socket
-from typing import List, Tuple
 
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_READ = 23
@@ -81,7 +80,7 @@ def drop_capabilities() -> None:
     _check(_libc.capset(ctypes.byref(header), ctypes.byref(data)), "capset")
 
 
-def receive_descriptors(sock: socket.socket, size: int) -> Tuple[bytes, List[int]]:
+def receive_descriptors(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:
     """Receive data and the descriptors that came with it, which no program that is started may inherit.
 
     `socket.recv_fds` leaves them inheritable, and ignores its flags.

@@ -6,7 +6,7 @@ import json
 import os
 import select
 import signal
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
 from hermes_sandboxd import _linux
 from hermes_sandboxd._bubblewrap import INFO_DESCRIPTOR
@@ -27,11 +27,11 @@ class Joined(NamedTuple):
     leash: int
     """Write end of PID 1's standard input: PID 1 ends, and the slot with it, when nobody holds it any more."""
     oom_score: int
-    memory: Tuple[int, ...]
+    memory: tuple[int, ...]
     """Descriptors of smaps_rollup: this process and PID 1."""
 
 
-def join(spec: Dict[str, Any]) -> Joined:
+def join(spec: dict[str, Any]) -> Joined:
     """Become the slot's user, make its namespaces, enter them and give up every privilege.
 
     Args:
@@ -73,7 +73,7 @@ def _become(uid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def _run_bubblewrap(argv: List[str]) -> Tuple[int, int, int]:
+def _run_bubblewrap(argv: list[str]) -> tuple[int, int, int]:
     init_input, leash = os.pipe()
     echo, init_output = os.pipe()
     errors, error_output = os.pipe()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
 from hermes_sandboxd._protocol import DEFAULT_OUTPUT_CAP, Refusal
 
-Params = Dict[str, Any]
+Params = dict[str, Any]
 _Check = Callable[[Any], bool]
 
 _REQUIRED = object()
@@ -49,7 +49,7 @@ def _is_body(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {"size"} and _is_size(value["size"])
 
 
-_LIMITS: Dict[str, int] = {"tmp_bytes": _SCRATCH_BYTES, "home_bytes": _SCRATCH_BYTES}
+_LIMITS: dict[str, int] = {"tmp_bytes": _SCRATCH_BYTES, "home_bytes": _SCRATCH_BYTES}
 
 
 def _is_limits(value: Any) -> bool:
@@ -61,11 +61,11 @@ def _optional(check: _Check) -> _Check:
     return lambda value: value is None or check(value)
 
 
-_Table = Dict[str, "tuple[_Check, Any]"]
+_Table = dict[str, "tuple[_Check, Any]"]
 
 _SLOT: _Table = {"slot": (_is_size, _REQUIRED)}
 _PATH: _Table = {**_SLOT, "path": (lambda value: _is_text(value) and bool(value), _REQUIRED)}
-_METHODS: Dict[str, _Table] = {
+_METHODS: dict[str, _Table] = {
     "health": {},
     "shutdown": {},
     "slot.open": {
@@ -130,6 +130,6 @@ def checked(method: Any, params: Any) -> Params:
     return found
 
 
-def scratch_sizes(limits: Dict[str, int]) -> Dict[str, int]:
+def scratch_sizes(limits: dict[str, int]) -> dict[str, int]:
     """Return the sizes of a slot's private file systems."""
     return {**_LIMITS, **limits}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any
 
 VERSION = "0.1.0"
 PROTOCOL_VERSION = 1
@@ -38,7 +38,7 @@ class Refusal(Exception):
         self.message = message
         self.data = data
 
-    def error(self) -> Dict[str, Any]:
+    def error(self) -> dict[str, Any]:
         """Return the JSON-RPC error object."""
         kind = "bad_request" if self.kind == "bad_method" else self.kind
         return {
@@ -48,16 +48,16 @@ class Refusal(Exception):
         }
 
 
-def answer(request_id: Any, result: Dict[str, Any]) -> Dict[str, Any]:
+def answer(request_id: Any, result: dict[str, Any]) -> dict[str, Any]:
     """Return the message that answers a request."""
     return {"jsonrpc": "2.0", "id": request_id, "result": result}
 
 
-def refusal(request_id: Any, error: Refusal) -> Dict[str, Any]:
+def refusal(request_id: Any, error: Refusal) -> dict[str, Any]:
     """Return the message that refuses a request."""
     return {"jsonrpc": "2.0", "id": request_id, "error": error.error()}
 
 
-def notification(method: str, **params: Any) -> Dict[str, Any]:
+def notification(method: str, **params: Any) -> dict[str, Any]:
     """Return a message that has no answer."""
     return {"jsonrpc": "2.0", "method": method, "params": params}

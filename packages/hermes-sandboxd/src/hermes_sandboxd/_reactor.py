@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import time
-from typing import Callable, Dict, Optional
+from typing import Callable
 
 READ = select.POLLIN
 WRITE = select.POLLOUT
@@ -19,10 +19,10 @@ class Reactor:
 
     def __init__(self) -> None:
         self._poll = select.poll()
-        self._callbacks: Dict[int, Callback] = {}
-        self.deadline: Optional[float] = None
-        self.on_deadline: Optional[Callable[[], None]] = None
-        self.on_turn: Optional[Callable[[], None]] = None
+        self._callbacks: dict[int, Callback] = {}
+        self.deadline: float | None = None
+        self.on_deadline: Callable[[], None] | None = None
+        self.on_turn: Callable[[], None] | None = None
 
     def add(self, descriptor: int, events: int, callback: Callback) -> None:
         """Call `callback(events)` whenever `descriptor` is ready for any of `events`, or has hung up."""
@@ -40,7 +40,7 @@ class Reactor:
 
     def run_once(self) -> None:
         """Wait for the next event and handle what is ready."""
-        timeout: Optional[float] = None
+        timeout: float | None = None
         if self.on_turn is not None:
             timeout = 0
         elif self.deadline is not None:

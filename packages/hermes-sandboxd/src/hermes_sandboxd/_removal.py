@@ -2,56 +2,70 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from typing import List
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_Identity = tuple[int, int]
 
 
 def remove_tree(path: str) -> None:
     """Remove the folder `path` and everything in it.
 
-    Folders inside are first moved to the top, so that a tree of any depth needs two descriptors and no recursion.
+    One descriptor walks down and, through "..", up again: a tree of any depth needs no more, and no recursion. Nobody
+    else may be at work in the tree.
 
     Raises:
         OSError: Something cannot be removed. What could be is gone.
     """
-    top = _open_folder(path, None)
+    here = _open_folder(path, None)
     try:
+        names: list[str] = []
+        levels = [(_identity(here), _clear(here))]
         while True:
-            folders = _clear(top, top)
-            if not folders:
+            folders = levels[-1][1]
+            if folders:
+                names.append(folders.pop())
+                here = _step(here, _open_folder(names[-1], here))
+                levels.append((_identity(here), _clear(here)))
+            elif names:
+                levels.pop()
+                here = _step(here, os.open("..", _FOLDER, dir_fd=here))
+                if _identity(here) != levels[-1][0]:
+                    raise OSError(errno.ESTALE, "a folder was moved while it was being removed", path)
+                os.rmdir(names.pop(), dir_fd=here)
+            else:
                 break
-            for name in folders:
-                inner = _open_folder(name, top)
-                try:
-                    _clear(inner, top)
-                finally:
-                    os.close(inner)
-                os.rmdir(name, dir_fd=top)
     finally:
-        os.close(top)
+        os.close(here)
     os.rmdir(path)
 
 
-def _clear(folder: int, top: int) -> List[str]:
-    """Unlink what is not a folder in `folder`; move the folders to `top`. Return the folders if they are the same."""
+def _step(old: int, new: int) -> int:
+    os.close(old)
+    return new
+
+
+def _identity(folder: int) -> _Identity:
+    found = os.fstat(folder)
+    return found.st_dev, found.st_ino
+
+
+def _clear(folder: int) -> list[str]:
+    """Unlink what is not a folder; return the names of the folders."""
     folders = []
     with os.scandir(folder) as entries:
-        listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_folder in listed:
-        if not is_folder:
-            os.unlink(name, dir_fd=folder)
-        elif folder == top:
-            folders.append(name)
-        else:
-            _make_movable(name, folder)
-            os.rename(name, f".removed-{os.urandom(12).hex()}", src_dir_fd=folder, dst_dir_fd=top)
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            else:
+                os.unlink(entry.name, dir_fd=folder)
     return folders
 
 
-def _open_folder(name: str, parent: "int | None") -> int:
+def _open_folder(name: str, parent: int | None) -> int:
     try:
         descriptor = os.open(name, _FOLDER, dir_fd=parent)
     except PermissionError:
@@ -62,15 +76,7 @@ def _open_folder(name: str, parent: "int | None") -> int:
     return descriptor
 
 
-def _make_movable(name: str, parent: int) -> None:
-    # A folder that moves gets another "..", for which an ordinary user must be allowed to write it.
-    if os.geteuid():
-        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-        if mode & 0o700 != 0o700:
-            _allow(name, parent)
-
-
-def _allow(name: str, parent: "int | None") -> None:
+def _allow(name: str, parent: int | None) -> None:
     # chmod that does not follow links does not exist everywhere; through a descriptor it cannot be misled.
     descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
     try:

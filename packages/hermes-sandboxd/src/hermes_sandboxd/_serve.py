@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ from hermes_sandboxd._state import StateError, StateFolder
 from hermes_sandboxd._users import Users
 
 if TYPE_CHECKING:
+    import argparse
     import asyncio
 
     from hermes_sandboxd._daemon import Daemon, Options
@@ -73,7 +73,7 @@ def _run(
         return _fail(ServeError(f"--tcp needs a token in the environment variable {arguments.token_env}"))
     found = find_bubblewrap(arguments.bwrap)
     bubblewrap = state.bubblewrap(found) if found is not None else None
-    report = check_namespaces(bubblewrap)
+    report = check_namespaces(bubblewrap or arguments.bwrap)
     _raise_open_files()
     options = Options(arguments.capacity, arguments.orphan_grace, token, token)
     asyncio.run(_main(arguments, options, state, users, listener, zygote, bubblewrap, report.obstacle))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hermes_sandboxd._frames import encode_frame
 from hermes_sandboxd._protocol import Refusal, answer, notification, refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hermes_sandboxd._connection import Connection
     from hermes_sandboxd._slot import Slot
 

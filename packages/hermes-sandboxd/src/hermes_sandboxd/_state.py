@@ -8,7 +8,7 @@ import shutil
 import sys
 
 from hermes_sandboxd._bubblewrap import is_reachable, place_bubblewrap
-from hermes_sandboxd._etc import prepare_etc
+from hermes_sandboxd._etc import bound_folders, prepare_etc
 from hermes_sandboxd._removal import remove_tree
 
 _LOCK = ".hermes-sandboxd"
@@ -27,6 +27,7 @@ class StateFolder:
         self._workspaces = os.path.join(self.path, "work")
         self._inits = os.path.join(self.path, "init")
         self._programs = os.path.join(self.path, "program")
+        self.bound: list[str] = []
         self.lock = -1
 
     def create(self) -> None:
@@ -52,6 +53,7 @@ class StateFolder:
         for folder in (self._workspaces, self._inits):
             os.mkdir(folder)
             os.chmod(folder, 0o711)
+        self.bound = bound_folders()
         prepare_etc(self.etc)
 
     def _take_over(self) -> None:
@@ -76,7 +78,7 @@ class StateFolder:
         """Return where every slot's user can run the bubblewrap of `path`."""
         return place_bubblewrap(path, self._programs) if os.geteuid() == 0 else path
 
-    def init(self, uid: "int | None") -> str:
+    def init(self, uid: int | None) -> str:
         """Return the program that becomes PID 1 of the slots of `uid` (None: of this process's user)."""
         path = os.path.join(self._inits, str(uid))
         if not os.path.exists(path):
@@ -88,7 +90,7 @@ class StateFolder:
             os.chmod(path, 0o111)
         return path
 
-    def workspace(self, slot: int, uid: "int | None") -> str:
+    def workspace(self, slot: int, uid: int | None) -> str:
         """Make the workspace of a slot and return its path."""
         path = os.path.join(self._workspaces, str(slot))
         os.mkdir(path, 0o700)

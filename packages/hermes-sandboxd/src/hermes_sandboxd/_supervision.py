@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import socket
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable
 
 from hermes_sandboxd._frames import FrameDecoder, encode_frame
 from hermes_sandboxd._linux import receive_descriptors
@@ -22,13 +22,13 @@ class ZygoteLink:
     def __init__(self, sock: socket.socket, lost: Callable[[], None]) -> None:
         self._sock = sock
         self._lost = lost
-        self._forked: Dict[int, "asyncio.Future[int]"] = {}
-        self._exited: Dict[int, "asyncio.Future[None]"] = {}
+        self._forked: dict[int, asyncio.Future[int]] = {}
+        self._exited: dict[int, asyncio.Future[None]] = {}
         sock.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._receive)
 
-    def fork(self, slot: int, descriptors: List[int]) -> "asyncio.Future[int]":
+    def fork(self, slot: int, descriptors: list[int]) -> asyncio.Future[int]:
         """Fork a supervisor that is given `descriptors`; the future is its pid."""
         future = self._forked[slot] = self._loop.create_future()
         socket.send_fds(self._sock, [json.dumps({"do": "fork", "slot": slot}).encode()], descriptors)
@@ -39,7 +39,7 @@ class ZygoteLink:
         if not self._exited[pid].done():
             self._tell({"do": "kill", "pid": pid})
 
-    def ended(self, pid: int) -> "asyncio.Future[None]":
+    def ended(self, pid: int) -> asyncio.Future[None]:
         """Return the future that is done when the supervisor has been reaped."""
         return self._exited[pid]
 
@@ -53,7 +53,7 @@ class ZygoteLink:
         self._tell({"do": "leave"})
         self._sock.close()
 
-    def _tell(self, message: Dict[str, Any]) -> None:
+    def _tell(self, message: dict[str, Any]) -> None:
         try:
             self._sock.send(json.dumps(message).encode())
         except OSError:
@@ -70,6 +70,10 @@ class ZygoteLink:
                 data = b""
             if not data:
                 self._loop.remove_reader(self._sock.fileno())
+                for ended in self._exited.values():
+                    # Nobody reports their ends any more; they end by themselves when they are hung up on.
+                    if not ended.done():
+                        ended.set_result(None)
                 self._lost()
                 return
             message = json.loads(data)
@@ -80,9 +84,9 @@ class ZygoteLink:
                 if not future.done():
                     future.set_result(pid)
             else:
-                ended = self._exited.get(message["exited"])
-                if ended is not None and not ended.done():
-                    ended.set_result(None)
+                future_end = self._exited.get(message["exited"])
+                if future_end is not None and not future_end.done():
+                    future_end.set_result(None)
 
 
 class SupervisorLink:
@@ -91,7 +95,7 @@ class SupervisorLink:
     def __init__(
         self,
         sock: socket.socket,
-        received: Callable[[Dict[str, Any], Optional[bytes]], None],
+        received: Callable[[dict[str, Any], bytes | None], None],
         lost: Callable[[], None],
     ) -> None:
         self._sock = sock
@@ -100,13 +104,13 @@ class SupervisorLink:
         self._decoder = FrameDecoder()
         self._waiting = bytearray()
         self._loop = asyncio.get_running_loop()
-        self.descriptors: Tuple[int, ...] = ()
+        self.descriptors: tuple[int, ...] = ()
         """What came with the first frame: a pidfd of the slot's PID 1, and files that tell its memory."""
         self._closed = False
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._receive_first)
 
-    def send(self, message: Dict[str, Any], body: Optional[bytes] = None) -> None:
+    def send(self, message: dict[str, Any], body: bytes | None = None) -> None:
         """Send a frame now or as soon as the socket takes it."""
         if self._closed:
             return
@@ -174,7 +178,7 @@ class SupervisorLink:
             size = 0
         self._take(_buffer[:size])
 
-    def _take(self, data: "bytes | memoryview") -> None:
+    def _take(self, data: bytes | memoryview) -> None:
         if not data:
             self.close()
             self._lost()

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import socket
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Union
 
 from hermes_sandboxd._command import Command, Surroundings
 from hermes_sandboxd._files import Reading, Writing
@@ -40,7 +40,7 @@ def run(sock: socket.socket) -> None:
         signal.pidfd_send_signal(joined.init_pidfd, signal.SIGKILL)
 
 
-def _read_spec(sock: socket.socket) -> Optional[Dict[str, Any]]:
+def _read_spec(sock: socket.socket) -> dict[str, Any] | None:
     decoder = FrameDecoder()
     while True:
         data = sock.recv(65536)
@@ -66,13 +66,13 @@ def _announce(sock: socket.socket, joined: Joined) -> None:
 class Supervisor:
     """Serves the requests of one slot, one at a time."""
 
-    def __init__(self, sock: socket.socket, spec: Dict[str, Any], joined: Joined) -> None:
+    def __init__(self, sock: socket.socket, spec: dict[str, Any], joined: Joined) -> None:
         self._reactor = Reactor()
         self._link = Link(sock, self._reactor, self._handle)
         self._link.on_relief = self._relieved
         self._around = Surroundings(self._reactor, self._link, spec["env"], joined.oom_score)
-        self._operation: Optional[Operation] = None
-        self._id: Optional[int] = None
+        self._operation: Operation | None = None
+        self._id: int | None = None
         self._init = joined.init_pidfd
         self._reactor.add(joined.init_pidfd, READ, self._died)
 
@@ -88,7 +88,7 @@ class Supervisor:
         if self._operation is not None:
             self._operation.resume()
 
-    def _handle(self, message: Dict[str, Any], body: Optional[bytes]) -> None:
+    def _handle(self, message: dict[str, Any], body: bytes | None) -> None:
         method = message["method"]
         params = message["params"]
         if "id" in message:
@@ -105,7 +105,7 @@ class Supervisor:
         elif method == "cancel":
             operation.cancel()
 
-    def _start(self, request_id: int, method: str, params: Dict[str, Any], body: bytes) -> None:
+    def _start(self, request_id: int, method: str, params: dict[str, Any], body: bytes) -> None:
         self._id = request_id
         try:
             if method == "slot.exec":

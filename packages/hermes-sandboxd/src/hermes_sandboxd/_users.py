@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
-_FOLDERS = ("/run/hermes-sandboxd", "/dev/shm/hermes-sandboxd")  # noqa: S108 - root's own, mode 0711
+_FOLDERS = ("/run/hermes-sandboxd", "/dev/shm/hermes-sandboxd")
 
 
 class Claim(NamedTuple):
@@ -24,10 +24,10 @@ class Users:
         self._first = first
         self._last = last
         self._next = first
-        self._folder: Optional[str] = None
+        self._folder: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "Users":
+    def parse(cls, text: str) -> Users:
         """Return the users of a range such as `60000:65000`.
 
         Raises:
@@ -38,7 +38,7 @@ class Users:
             raise ValueError(f"{text}: not a range of user ids")
         return cls(int(first), int(last))
 
-    def claim(self) -> Optional[Claim]:
+    def claim(self) -> Claim | None:
         """Return a claim that nobody else has, or None if the whole range is taken."""
         folder = self._claims()
         for _ in range(self._last - self._first + 1):
@@ -61,7 +61,7 @@ class Users:
 
 
 def _make_claims() -> str:
-    failure: Optional[OSError] = None
+    failure: OSError | None = None
     for folder in _FOLDERS:
         try:
             os.makedirs(folder, mode=0o711, exist_ok=True)
@@ -80,7 +80,7 @@ def _is_somebody(uid: int) -> bool:
     return True
 
 
-def release(claim: "Tuple[int, int] | None") -> None:
+def release(claim: tuple[int, int] | None) -> None:
     """Give a claim back."""
     if claim is not None:
         os.close(claim[1])

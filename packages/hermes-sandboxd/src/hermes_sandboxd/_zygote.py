@@ -14,14 +14,17 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Callable, Dict, Iterable, List, Set
+from typing import TYPE_CHECKING, Any, Callable
 
 from hermes_sandboxd import _linux, _supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _LAST_WORDS_S = 1.0
 
 
-def fork(clean_up: Callable[[], None], kept: Iterable[int]) -> "tuple[socket.socket, int]":
+def fork(clean_up: Callable[[], None], kept: Iterable[int]) -> tuple[socket.socket, int]:
     """Start the zygote; return the daemon's end of the socket to it, and its pid.
 
     Args:
@@ -43,7 +46,7 @@ def fork(clean_up: Callable[[], None], kept: Iterable[int]) -> "tuple[socket.soc
         os._exit(0)
 
 
-def _settle(kept: Set[int]) -> None:
+def _settle(kept: set[int]) -> None:
     # Signals of a terminal and of service managers are for the daemon, whose end ends this process.
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -71,7 +74,7 @@ class Zygote:
     def __init__(self, sock: socket.socket, clean_up: Callable[[], None]) -> None:
         self._sock = sock
         self._clean_up = clean_up
-        self._supervisors: Set[int] = set()
+        self._supervisors: set[int] = set()
         self._leaving = False
         # bubblewrap is given the descriptors 0 to 3, so that no pipe of a supervisor may have one of these numbers.
         while os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) <= 3:
@@ -97,10 +100,14 @@ class Zygote:
                     return
 
     def _obey(self) -> bool:
-        data, descriptors = _linux.receive_descriptors(self._sock, 65536)
+        try:
+            data, descriptors = _linux.receive_descriptors(self._sock, 65536)
+        except OSError:
+            # A daemon that was killed with reports unread resets the connection.
+            return False
         if not data:
             return False
-        order: Dict[str, Any] = json.loads(data)
+        order: dict[str, Any] = json.loads(data)
         if order["do"] == "fork":
             self._fork(order["slot"], descriptors)
         elif order["do"] == "kill" and order["pid"] in self._supervisors:
@@ -110,7 +117,7 @@ class Zygote:
             return False
         return True
 
-    def _fork(self, slot: int, descriptors: List[int]) -> None:
+    def _fork(self, slot: int, descriptors: list[int]) -> None:
         pid = os.fork()
         if pid == 0:
             self._become_supervisor(descriptors)
@@ -119,7 +126,7 @@ class Zygote:
         self._supervisors.add(pid)
         self._tell({"forked": pid, "slot": slot})
 
-    def _become_supervisor(self, descriptors: List[int]) -> None:
+    def _become_supervisor(self, descriptors: list[int]) -> None:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -146,7 +153,7 @@ class Zygote:
         for pid in ended:
             self._tell({"exited": pid})
 
-    def _wait(self) -> List[int]:
+    def _wait(self) -> list[int]:
         ended = []
         while True:
             try:
@@ -159,7 +166,7 @@ class Zygote:
                 self._supervisors.discard(pid)
                 ended.append(pid)
 
-    def _tell(self, message: Dict[str, Any]) -> None:
+    def _tell(self, message: dict[str, Any]) -> None:
         try:
             self._sock.send(json.dumps(message).encode())
         except OSError:
@@ -193,7 +200,7 @@ class Zygote:
         return True
 
 
-def _children() -> List[int]:
+def _children() -> list[int]:
     try:
         with open("/proc/thread-self/children", "rb") as file:
             return [int(pid) for pid in file.read().split()]

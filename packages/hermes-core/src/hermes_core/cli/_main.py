@@ -105,5 +105,3 @@ def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> N
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def hermes(debug: bool) -> None:
     """Run LLM agents on tasks in isolated sandbox slots."""
-
-

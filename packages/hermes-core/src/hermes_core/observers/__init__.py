@@ -14,6 +14,7 @@ from hermes_core.observers._events import (
 from hermes_core.observers._hub import ObserverHub
 from hermes_core.observers._interceptor import Interceptor
 from hermes_core.observers._observer import Observer
+from hermes_core.observers._watched_backend import WatchedBackend
 
 __all__ = [
     "Event",
@@ -28,4 +29,5 @@ __all__ = [
     "ToolCallStarted",
     "TrajectoryFinished",
     "TrajectoryStarted",
+    "WatchedBackend",
 ]

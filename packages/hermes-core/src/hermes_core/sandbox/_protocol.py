@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,14 +94,15 @@ class Sandbox(Protocol):
 
 
 class SandboxBackend(Protocol):
-    """Provisions sandboxes somewhere. Made from its configuration alone; an async context manager."""
+    """Provisions sandboxes somewhere; an async context manager.
 
-    Config: ClassVar[type[BaseModel]]
-    """Frozen pydantic model of the backend's settings, every field with a default. A field `slots_per_sandbox` and a
-    field `max_sandboxes` size the pool."""
+    A backend's class has an attribute `Config`, a frozen pydantic model of its settings, every field with a default; it
+    is made from it alone. Fields named as those of `PoolConfig` (`slots_per_sandbox`, `max_sandboxes`) size the pool.
+    """
 
-    name: ClassVar[str]
-    """As it is registered."""
+    @property
+    def name(self) -> str:
+        """As it is registered."""
 
     @property
     def config(self) -> BaseModel:

@@ -86,7 +86,9 @@ class Session:
             del self._pending[exchange.request_id]
             return
         self._cancel(exchange)
-        uncredited = sum(size for _, data, epoch in exchange.output if (size := len(data)) and epoch == self._connection)
+        uncredited = sum(
+            size for _, data, epoch in exchange.output if (size := len(data)) and epoch == self._connection
+        )
         exchange.output.clear()
         self.consumed(exchange, uncredited, self._connection)
 
@@ -199,7 +201,7 @@ class Session:
             exchange.answer_body = body
             self._settle(exchange, result=message.get("result"), refusal=message.get("error"))
         received = sum(exchange.received.values()) if exchange is not None else 0
-        # An answer is kept by the daemon until it is acknowledged: a large one should not stay there until the next call.
+        # The daemon keeps an answer until it is acknowledged: a large one should not stay there until the next call.
         if self._outbox.ack(request_id, now=received > INLINE_BYTES):
             self._wake()
 

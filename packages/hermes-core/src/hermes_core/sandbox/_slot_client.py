@@ -152,9 +152,7 @@ class SlotClient:
             "stream": on_output is not None,
             "output_cap": output_cap,
         }
-        exchange = await self._client.request(
-            "slot.exec", params, slot=self.index, body=stdin, on_output=on_output
-        )
+        exchange = await self._client.request("slot.exec", params, slot=self.index, body=stdin, on_output=on_output)
         result = cast("Mapping[str, Any]", exchange.result)
         bodies = exchange.bodies()
         return CommandOutcome(

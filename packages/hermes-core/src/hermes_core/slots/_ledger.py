@@ -1,9 +1,9 @@
-"""Who has which slot: the pool's bookkeeping, pure and synchronous.
+r"""Who has which slot: the pool's bookkeeping, pure and synchronous.
 
 Every slot of a living sandbox is in exactly one state::
 
     free -> granted -> resetting -> free
-                           \\-> retired
+                           \-> retired
 
 The driver (`_pool.py`) calls one method per event and does what `grant` and `wanted` answer; nothing here waits, so no
 interleaving of tasks can be seen from inside.

@@ -23,7 +23,8 @@ from hermes_core.exceptions import (
     SlotDeadError,
     UnknownNameError,
 )
-from hermes_core.sandbox import SandboxClient, SandboxSpec, SlotClient
+from hermes_core.sandbox import SandboxSpec, SlotClient
+from hermes_core.slots._keeper import SandboxKeeper
 from hermes_core.slots._lease import PoolLease
 from hermes_core.slots._ledger import Ledger, SlotRef, Ticket
 from hermes_core.slots._protocol import PoolStatus
@@ -32,15 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from hermes_core.sandbox import Sandbox, SandboxBackend
+    from hermes_core.sandbox import SandboxBackend, SandboxClient
     from hermes_core.slots._protocol import Lease, LeaseRequest, PoolConfig
 
 __all__ = ["DefaultSlotPool"]
 
 OPEN_S = 30.0
 RESET_S = 30.0
-STOP_S = 15.0
-HEALTH_S = 10.0
 ATTEMPTS = 3
 FIRST_BACKOFF_S = 0.1
 
@@ -194,13 +193,9 @@ class DefaultSlotPool:
         if waiter.error is not None:
             raise waiter.error
         if ticket.slot is None:
-            status = self.status()
+            error = _timeout_error(request, self.status())
             self._withdraw(ticket)
-            raise LeaseTimeoutError(
-                f"no slot became free within {request.wait_s:g} s: {status.slots} slots, {status.leased} leased, "
-                f"{status.resetting} being reset, {status.starting} sandboxes starting, {status.waiting} callers waiting",
-                hint="lease fewer slots at once, or raise slots_per_sandbox or max_sandboxes",
-            )
+            raise error
         return ticket.slot
 
     def _withdraw(self, ticket: Ticket) -> None:
@@ -266,39 +261,22 @@ class DefaultSlotPool:
             self._pump()
 
     async def _keep(self, name: str, spec: SandboxSpec) -> None:
-        """Start one sandbox, and stop it in the end."""
-        sandbox: Sandbox | None = None
+        """Have a sandbox for as long as it lasts."""
+
+        def ready(client: SandboxClient) -> None:
+            self._clients[name] = client
+            self._start_failures = 0
+            self._ledger.started(name, min(spec.slots, client.facts.capacity), now=anyio.current_time())
+            self._pump()
+
+        keeper = SandboxKeeper(self._backend, self._owner, self._tasks, self._config.health_interval_s)
         try:
-            sandbox = await self._backend.start(spec, self._owner, name)
-            await self._serve(sandbox, name, spec)
+            await keeper.keep(spec, name, ready, lambda: self._drop(name))
         except Exception as error:
             await self._start_failed(error, spec)
         finally:
-            self._drop(name)
-            if sandbox is not None:
-                await self._stop(sandbox)
             self._ledger.gone(name)
             self._pump()
-
-    async def _serve(self, sandbox: Sandbox, name: str, spec: SandboxSpec) -> None:
-        client = SandboxClient(sandbox)
-        await self._tasks.start(client.run)
-        self._clients[name] = client
-        self._start_failures = 0
-        self._ledger.started(name, min(spec.slots, client.facts.capacity), now=anyio.current_time())
-        self._pump()
-        silent = 0
-        while client.lost is None:
-            with anyio.move_on_after(self._config.health_interval_s):
-                await client.wait_ended()
-                break
-            silent = 0 if await _answers(client) else silent + 1
-            if silent == 1:
-                client.reconnect()
-            elif silent > 1:
-                client.close("the sandbox daemon does not answer")
-        if client.lost is not None and not client.closed:
-            _logger.warning("sandbox %s is lost: %s", name, client.lost)
 
     def _drop(self, name: str) -> None:
         """Count on a sandbox no more."""
@@ -322,23 +300,10 @@ class DefaultSlotPool:
             # It still counts as starting meanwhile, which limits the rate.
             await anyio.sleep(FIRST_BACKOFF_S * 2**self._start_failures)
 
-    async def _stop(self, sandbox: Sandbox) -> None:
-        with anyio.move_on_after(STOP_S, shield=True) as scope:
-            try:
-                await sandbox.stop()
-            except Exception:
-                _logger.exception("sandbox %s could not be stopped", sandbox.name)
-        if scope.cancelled_caught:
-            _logger.error("sandbox %s could not be stopped within %g s", sandbox.name, STOP_S)
 
-
-async def _answers(client: SandboxClient) -> bool:
-    with anyio.move_on_after(HEALTH_S):
-        try:
-            await client.request("health", {})
-        except SandboxLostError:
-            return True  # told by `lost`
-        except HermesError as error:
-            _logger.warning("health of a sandbox: %s", error)
-        return True
-    return False
+def _timeout_error(request: LeaseRequest, status: PoolStatus) -> LeaseTimeoutError:
+    return LeaseTimeoutError(
+        f"no slot became free within {request.wait_s:g} s: {status.slots} slots, {status.leased} leased, "
+        f"{status.resetting} being reset; {status.starting} sandboxes starting, {status.waiting} callers waiting",
+        hint="lease fewer slots at once, or raise slots_per_sandbox or max_sandboxes",
+    )

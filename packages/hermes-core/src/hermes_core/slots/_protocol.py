@@ -104,8 +104,10 @@ class SlotPool(Protocol):
         """
 
     def give_back(self, lease: Lease) -> None:
-        """End a lease now. Idempotent and synchronous: the pool's own task cancels what still runs, resets the slot,
-        and hands it on, or retires it if it cannot be verified to be clean.
+        """End a lease now.
+
+        Idempotent and synchronous: the pool's own task cancels what still runs, resets the slot, and hands it on, or
+        retires it if it cannot be verified to be clean.
         """
 
     async def settled(self, lease: Lease) -> None:

@@ -156,14 +156,12 @@ def tool(function: Callable[..., object] | None = None, /, **options: Any) -> ob
 
         @tool
         async def word_count(path: str, slot: Slot) -> int:
-            '''Count the words of a file.
-
-            Args:
-                path: The file, relative to the workspace.
-            '''
+            '''Count the words of a file.'''
             return len((await slot.read_file(path)).split())
 
-    Options are those of `FunctionTool`.
+    Args:
+        function: What becomes a tool, when the decorator has no options.
+        **options: Those of `FunctionTool`.
     """
     if function is not None:
         return FunctionTool(function)

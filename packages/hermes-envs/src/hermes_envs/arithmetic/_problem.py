@@ -45,8 +45,8 @@ class _Scene:
 _SCENES = (
     _Scene(
         opening="A library starts the year with {n} books.",
-        more=("A school donates {n} books.", "It buys {n} new books.", "Readers return {n} books that were thought lost."),
-        fewer=("It sells {n} old books.", "{n} books are damaged by water and thrown away.", "It lends {n} books to a museum."),
+        more=("A school donates {n} books.", "It buys {n} new books.", "Readers return {n} books that were lost."),
+        fewer=("It sells {n} old books.", "{n} books are damaged by water.", "It lends {n} books to a museum."),
         times=("A merger with other branches makes the collection {n} times as large.",),
         shared=("The collection is split evenly among {n} branches, and the story follows one of them.",),
         question="How many books are there in the end?",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from pydantic import BaseModel
+
     from hermes_core.sandbox import Sandbox, SandboxInfo, SandboxSpec
 
 __all__ = ["LocalBackend"]
@@ -33,7 +35,7 @@ class LocalBackend:
         config: Its settings.
     """
 
-    Config: ClassVar[type[LocalConfig]] = LocalConfig
+    Config: ClassVar[type[BaseModel]] = LocalConfig
     name: ClassVar[str] = "local"
 
     def __init__(self, config: LocalConfig | None = None) -> None:
@@ -52,6 +54,11 @@ class LocalBackend:
     def capabilities(self) -> Capabilities:
         """Namespaces with or without the host's network; nothing that needs an image."""
         return Capabilities()
+
+    @property
+    def sandboxes(self) -> tuple[LocalSandbox, ...]:
+        """The daemons that were started and not stopped."""
+        return tuple(sandbox for sandbox in self._sandboxes if not sandbox.stopped)
 
     async def __aenter__(self) -> Self:
         """See that namespaces can be made here.

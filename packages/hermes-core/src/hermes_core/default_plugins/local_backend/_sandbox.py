@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalSandbox"]
 
 STOP_S = 5.0
-REMOVE_S = 3.0
+REMOVE_PAUSES_S = [0.01] * 50 + [0.1] * 25
 STDERR_LINES = 20
 STDERR_LINE = 500
 DAEMON_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -169,9 +169,10 @@ class LocalSandbox:
                     await self._reap(self._process)
                     self._process = None
                 # The daemon removes its folder, and if it was killed, what it forked does.
-                with anyio.move_on_after(REMOVE_S):
-                    while self._folder.exists():
-                        await anyio.sleep(0.005)
+                for pause in REMOVE_PAUSES_S:
+                    if not self._folder.exists():
+                        break
+                    await anyio.sleep(pause)
                 if self._folder.exists():
                     await to_thread.run_sync(partial(shutil.rmtree, self._folder, ignore_errors=True))
                 self._stopped = True

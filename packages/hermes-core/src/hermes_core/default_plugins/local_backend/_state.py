@@ -51,7 +51,9 @@ def folder_of(root: Path, owner: str, name: str) -> Path:
     """
     folder = root / f"{owner}{SEPARATOR}{name}"
     if len(os.fsencode(socket_of(folder))) > LONGEST_SOCKET_PATH:
-        raise ConfigError(f"the state folder {root} has too long a path for a socket", hint="choose a shorter state_dir")
+        raise ConfigError(
+            f"the state folder {root} has too long a path for a socket", hint="choose a shorter state_dir"
+        )
     return folder
 
 

@@ -22,7 +22,7 @@ async def read_file(path: str, slot: Slot) -> str:
     data = await slot.read_file(path, max_bytes=MOST_BYTES)
     text = data.decode("utf-8", errors="replace")
     if len(text) > MOST_CHARACTERS:
-        raise ToolError(f"{path} has {len(text)} characters; at most {MOST_CHARACTERS} can be read: use terminal to cut it")
+        raise ToolError(f"{path} has {len(text)} characters; at most {MOST_CHARACTERS} can be read at once")
     return text
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from hermes_core.exceptions import ToolError
-from hermes_core.execution import Slot
+from hermes_core.execution import JsonValue, Slot
 from hermes_core.tools import tool
-
-if TYPE_CHECKING:
-    from hermes_core.execution import JsonValue
 
 __all__ = ["terminal"]
 
@@ -24,9 +19,7 @@ DEFAULT_TIMEOUT_S = 30.0
     timeout_s=TIMEOUT_RANGE_S[1] + 10,
     ignores=("network", "allow_network", "require_sandbox", "isolation"),
 )
-async def terminal(
-    command: str, slot: Slot, timeout: float | None = None, background: bool = False
-) -> JsonValue:
+async def terminal(command: str, slot: Slot, timeout: float | None = None, background: bool = False) -> JsonValue:
     """Run a command in the sandbox and return its output and exit code.
 
     The shell is POSIX sh, fresh for every call: the working directory is always the workspace, and variables do not
