@@ -107,7 +107,7 @@ async def test_thirty_two_trajectories_share_the_slots(weights: Path) -> None:
     turns: list[AssistantTurn] = []
 
     async def one(index: int) -> None:
-        conversation = model.conversation(start(index, seed=1, max_tokens=48))
+        conversation = model.conversation(start(index, seed=1, max_tokens=20))
         first = await conversation.respond([PROBLEM])
         second = await conversation.respond([PROBLEM, said(first), *results(first)])
         turns.extend((first, second))

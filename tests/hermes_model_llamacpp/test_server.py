@@ -85,27 +85,28 @@ async def test_cancelling_the_start_leaves_nothing(weights: Path) -> None:
     assert children() == before
 
 
-def test_it_ends_when_its_owner_is_killed(weights: Path, tmp_path: Path) -> None:
+def test_it_ends_when_its_owner_is_killed(weights: Path) -> None:
     program = f"""
 import anyio
 from hermes_model_llamacpp import LlamaServer
 async def main():
     async with LlamaServer({str(weights)!r}, context=512, parallel=1) as server:
-        print(server._process.pid, flush=True)
+        print(server._process.pid, server.saved_slots, flush=True)
         await anyio.sleep_forever()
 anyio.run(main)
 """
     owner = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     with owner.stdout:
-        pid = int(owner.stdout.readline())
+        pid, folder = owner.stdout.readline().split()
     owner.kill()
     owner.wait()
     for _ in range(100):
-        if not runs(pid):
-            return
+        if not runs(int(pid)):
+            break
         time.sleep(0.05)
-    pytest.fail(f"process {pid} outlives its owner")
+    assert not runs(int(pid))
+    assert not Path(folder).exists()
 
 
 @pytest.mark.parametrize("content", [b"not a model", b""])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 from typing import Any
@@ -66,6 +67,7 @@ def main() -> None:
     os.write(answer_to, json.dumps(answer).encode() + b"\n")
     if "address" in answer:
         wait_for_end(settings["parent"])
+        shutil.rmtree(settings["saved_slots"], ignore_errors=True)  # the owner was killed, or it kills this process
     os._exit(0)  # the destructor waits for requests that nobody reads any more
 
 

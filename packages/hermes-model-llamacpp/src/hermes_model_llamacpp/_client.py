@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import httpx
 
-from hermes_core.exceptions import ContextExceededError, ModelResponseError, ModelUnreachableError, TokenDataError
+from hermes_core.exceptions import (
+    ContextExceededError,
+    HermesError,
+    ModelResponseError,
+    ModelUnreachableError,
+    TokenDataError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -166,20 +172,14 @@ class LlamaClient:
             "post_sampling_probs": False,
             "cache_prompt": True,
         }
-        pieces: list[str] = []
-        tokens: list[SampledToken] = []
+        found = _Reader()
         async with self._faults(), self._http.stream("POST", "/completion", json=body) as response:
             if response.status_code != httpx.codes.OK:
                 raise _refusal(response.status_code, (await response.aread()).decode(errors="replace"))
+            # Read to the end whatever comes: httpx leaves its inner generators open when its lines are not used up.
             async for line in response.aiter_lines():
-                event = _event(line)
-                if event is None:
-                    continue
-                pieces.append(str(event.get("content", "")))
-                if event.get("stop"):
-                    return _finished(event, "".join(pieces), tokens)
-                tokens.append(_token(event))
-        raise ModelResponseError("llama.cpp ended a completion before its last line")
+                found.read(line)
+        return found.result()
 
     @asynccontextmanager
     async def _faults(self) -> AsyncIterator[None]:
@@ -194,6 +194,43 @@ class LlamaClient:
             await anyio.sleep(0.05)
             said = self._failure() or f"{type(error).__name__}: {error}"
             raise ModelUnreachableError(f"the connection to llama.cpp broke: {said}") from error
+
+
+class _Reader:
+    """Takes a stream's lines; keeps the first fault for the end."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._tokens: list[SampledToken] = []
+        self._last: dict[str, Any] | None = None
+        self._fault: HermesError | None = None
+
+    def read(self, line: str) -> None:
+        if self._fault is not None or self._last is not None:
+            return
+        try:
+            event = _event(line)
+            if event is None:
+                return
+            self._pieces.append(str(event.get("content", "")))
+            if event.get("stop"):
+                self._last = event
+            else:
+                self._tokens.append(_token(event))
+        except HermesError as fault:
+            self._fault = fault
+
+    def result(self) -> Streamed:
+        """The completion.
+
+        Raises:
+            ModelError: A line was not as it must be, or the last one is missing.
+        """
+        if self._fault is not None:
+            raise self._fault
+        if self._last is None:
+            raise ModelResponseError("llama.cpp ended a completion before its last line")
+        return _finished(self._last, "".join(self._pieces), self._tokens)
 
 
 def _event(line: str) -> dict[str, Any] | None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
+
 from hermes_core.exceptions import ToolError
 from hermes_core.execution import JsonValue, Slot
 from hermes_core.tools import tool
@@ -12,6 +17,8 @@ TIMEOUT_RANGE_S = (1.0, 600.0)
 OUTPUT_CHARACTERS = 50_000
 DEFAULT_TIMEOUT_S = 30.0
 
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+
 
 @tool(
     name="terminal",
@@ -19,7 +26,9 @@ DEFAULT_TIMEOUT_S = 30.0
     timeout_s=TIMEOUT_RANGE_S[1] + 10,
     ignores=("network", "allow_network", "require_sandbox", "isolation"),
 )
-async def terminal(command: str, slot: Slot, timeout: float | None = None, background: bool = False) -> JsonValue:
+async def terminal(
+    command: str, slot: Slot, timeout: Seconds | None = None, background: SkipJsonSchema[bool] = False
+) -> JsonValue:
     """Run a command in the sandbox and return its output and exit code.
 
     The shell is POSIX sh, fresh for every call: the working directory is always the workspace, and variables do not
@@ -28,7 +37,7 @@ async def terminal(command: str, slot: Slot, timeout: float | None = None, backg
     Args:
         command: The command line, as `sh -c` takes it.
         timeout: Seconds after which it is killed, 1 to 600; 30 by default.
-        background: Not supported here; start a background process with `&` and redirect its output instead.
+        background: Refused, and not in the schema: models trained on other systems send it.
     """
     if background:
         raise ToolError("background is not supported: end the command with & and redirect its output to a file")
