@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sandboxd_client import processes_with, wait_until
@@ -246,5 +246,5 @@ def test_the_terminal_of_the_host_is_out_of_reach(client: Client) -> None:
         {},
     ],
 )
-def test_wrong_parameters_are_refused(client: Client, params: dict[str, object]) -> None:
+def test_wrong_parameters_are_refused(client: Client, params: dict[str, Any]) -> None:
     assert client.call("slot.exec", slot=0, **params).kind == "bad_request"

@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_sandboxd import MAX_BODY, MAX_LINE, FrameDecoder, FrameError, encode_frame

@@ -8,10 +8,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-import hermes_sandboxd
 import pytest
-from hermes_sandboxd import FrameDecoder, encode_frame
 from sandboxd_client import PACKAGE, Daemon, processes_with, wait_until
+
+import hermes_sandboxd
+from hermes_sandboxd import FrameDecoder, encode_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,7 +162,7 @@ def test_without_bubblewrap_slots_are_refused_with_a_hint(start: Callable[..., D
 def test_a_relay_carries_frames_and_ends_with_its_input(start: Callable[..., Daemon]) -> None:
     daemon = start()
     command = [sys.executable, str(PACKAGE), "relay", "--socket", daemon.socket]
-    hello = {"protocol": 1, "token": None, "session": "relayed", "features": []}
+    hello: dict[str, object] = {"protocol": 1, "token": None, "session": "relayed", "features": []}
     frames = [
         encode_frame({"jsonrpc": "2.0", "id": 1, "method": "hello", "params": hello}),
         encode_frame({"jsonrpc": "2.0", "id": 2, "method": "slot.open", "params": {"slot": 0}}),

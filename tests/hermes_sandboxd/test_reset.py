@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hermes_sandboxd._removal import remove_tree
 from sandboxd_client import is_alive, processes_with, wait_until
+
+from hermes_sandboxd._removal import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable

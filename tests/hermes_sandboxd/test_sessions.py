@@ -3,11 +3,12 @@ from __future__ import annotations
 import random
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hermes_sandboxd import encode_frame
 from sandboxd_client import processes_with, wait_until
+
+from hermes_sandboxd import encode_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,20 +54,20 @@ def test_wrong_protocol(shared_daemon: Daemon) -> None:
     with socket.socket(socket.AF_UNIX) as stream:
         stream.settimeout(5)
         stream.connect(shared_daemon.socket)
-        params = {"protocol": 99, "token": None, "session": "x", "features": []}
+        params: dict[str, Any] = {"protocol": 99, "token": None, "session": "x", "features": []}
         stream.sendall(encode_frame({"jsonrpc": "2.0", "id": 1, "method": "hello", "params": params}))
         assert b"unsupported_protocol" in stream.recv(4096)
         assert stream.recv(4096) == b""
 
 
 def test_a_token_is_checked(start: Callable[..., Daemon]) -> None:
-    daemon = start("--tcp", "127.0.0.1:0", env={"HERMES_SANDBOX_TOKEN": "séсret"})
+    daemon = start("--tcp", "127.0.0.1:0", env={"HERMES_SANDBOX_TOKEN": "sécret"})
     assert daemon.tcp_client(token=None).hello.kind == "unauthorized"
     assert daemon.tcp_client(token="wrong").hello.kind == "unauthorized"
-    assert daemon.client(token="séсre").hello.kind == "unauthorized"
-    client = daemon.tcp_client(token="séсret")
+    assert daemon.client(token="sécre").hello.kind == "unauthorized"
+    client = daemon.tcp_client(token="sécret")
     client.open(0)
-    assert client.sh("env; cat /proc/self/environ").stdout.count("séсret".encode()) == 0
+    assert client.sh("env; cat /proc/self/environ").stdout.count("sécret".encode()) == 0
     daemon.stop()
 
 
@@ -89,13 +90,13 @@ def test_a_thousand_calls_across_dropped_connections_run_once_each(start: Callab
     for slot in range(4):
         client.open(slot)
     chance = random.Random(7)
-    pending: dict[int, dict[str, object]] = {}
+    pending: dict[int, dict[str, Any]] = {}
     answered: dict[int, Answer] = {}
     sent = drops = 0
     while len(answered) < 1000:
         while sent < 1000 and len(pending) < 100:
             slot = sent % 4
-            params: dict[str, object] = {"slot": slot, "argv": ["/bin/sh", "-c", f"echo {sent} >> runs; echo {sent}"]}
+            params: dict[str, Any] = {"slot": slot, "argv": ["/bin/sh", "-c", f"echo {sent} >> runs; echo {sent}"]}
             pending[client.send("slot.exec", **params)] = params
             sent += 1
         if chance.random() < 0.03:
@@ -139,7 +140,7 @@ def test_a_large_answer_is_resumed_where_it_stopped(shared_daemon: Daemon) -> No
 def test_live_output_is_resumed(shared_daemon: Daemon) -> None:
     first = shared_daemon.client("resume-live")
     first.open(5)
-    params = {"slot": 5, "argv": ["/bin/sh", "-c", "seq 1 500000"], "stream": True, "output_cap": 100}
+    params: dict[str, Any] = {"slot": 5, "argv": ["/bin/sh", "-c", "seq 1 500000"], "stream": True, "output_cap": 100}
     request = first.send("slot.exec", **params)
     while sum(len(data) for _, _, data in first.answer(request).live) < 1500000:
         first.step()
@@ -157,7 +158,7 @@ def test_an_upload_is_resumed(shared_daemon: Daemon) -> None:
     first = shared_daemon.client("resume-upload")
     first.open(5)
     content = bytes(range(256)) * 20000
-    params = {"slot": 5, "path": "f", "body": {"size": len(content)}}
+    params: dict[str, Any] = {"slot": 5, "path": "f", "body": {"size": len(content)}}
     request = first.send("slot.write", **params)
     for offset in range(0, 1 << 20, 65536):
         first.notify("data", content[offset : offset + 65536], id=request, channel="body", offset=offset)

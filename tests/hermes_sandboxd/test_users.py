@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import venv
@@ -8,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hermes_sandboxd import _users
 from sandboxd_client import PACKAGE, Daemon
+
+from hermes_sandboxd import _users
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -224,7 +224,7 @@ async def test_releasing_ends_what_runs_and_what_waits(rig: OpenRig) -> None:
                 await r.hanging()
                 await slot.release()
         assert ended == [True, True]
-        assert not (await r.quiet())
+        await r.quiet()
         assert (await (await r.lease()).exec("true")).exit_code == 0
 
 
@@ -247,3 +247,28 @@ def _children(backend: object) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     return [child for zygote in below(sandbox.pid) for child in below(zygote)]
+
+
+async def test_stdin_that_nobody_reads_does_not_hang(rig: OpenRig) -> None:
+    async with rig() as r:
+        slot = await r.lease()
+        with anyio.fail_after(20):
+            for _ in range(3):
+                assert (await slot.exec("true", stdin=bytes(8_000_000))).exit_code == 0
+                assert (await slot.exec("head -c 10", stdin=bytes(8_000_000))).stdout_bytes == 10
+
+
+async def test_much_live_output_is_not_kept(rig: OpenRig) -> None:
+    async with rig() as r:
+        slot = await r.lease()
+        seen = 0
+
+        def on_output(stream: str, data: bytes) -> None:
+            nonlocal seen
+            seen += len(data)
+
+        await slot.exec("true")
+        before = _resident_bytes()
+        done = await slot.exec("head -c 300000000 /dev/zero", timeout_s=60, on_output=on_output)
+        assert (seen, done.stdout_bytes) == (300_000_000, 300_000_000)
+        assert _resident_bytes() - before < 30_000_000

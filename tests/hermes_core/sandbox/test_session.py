@@ -59,14 +59,26 @@ async def test_requests_that_are_ready_together_leave_in_one_write() -> None:
     assert session.batch_sizes == Counter({5: 1})
 
 
-async def test_acknowledgements_ride_on_the_next_request() -> None:
+async def test_acknowledgements_ride_on_later_requests_when_there_are_some() -> None:
+    session = connected()
+    exchanges = [ask(session) for _ in range(16)]
+    written(session)
+    session.receive([answer(exchange) for exchange in exchanges[:15]])
+    ask(session)
+    assert methods(session) == ["slot.exec"]
+    session.receive([answer(exchanges[15])])
+    assert written(session) == []
+    ask(session)
+    assert written(session)[-1][0]["params"] == {"ids": [exchange.request_id for exchange in exchanges]}
+
+
+async def test_a_large_answer_is_acknowledged_at_once() -> None:
     session = connected()
     exchange = ask(session)
     written(session)
-    session.receive([answer(exchange)])
-    assert written(session) == []
-    ask(session)
-    assert written(session)[-1][0]["params"] == {"ids": [exchange.request_id]}
+    session.receive([note("data", exchange, bytes(70_000), channel="stdout", offset=0)])
+    session.receive([answer(exchange, bodies={"stdout": 70_000})])
+    assert methods(session) == ["ack"]
 
 
 async def test_many_acknowledgements_do_not_wait() -> None:
@@ -176,8 +188,7 @@ async def test_an_abandoned_request_is_cancelled_and_its_bytes_are_credited() ->
     session.connected()
     assert methods(session) == ["slot.exec", "cancel"]
     session.receive([answer(exchange)])
-    ask(session)
-    assert methods(session) == ["slot.exec", "ack"]
+    assert session._pending == {}
 
 
 async def test_a_request_that_never_left_is_simply_forgotten() -> None:

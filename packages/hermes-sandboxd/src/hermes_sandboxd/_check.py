@@ -85,7 +85,7 @@ def _hint(reason: str) -> str:
             with open(path, encoding="ascii") as file:
                 if file.read().strip() == bad:
                     return change
-        except OSError:
+        except OSError:  # noqa: PERF203 - beside a system call it costs nothing
             # This kernel does not have the setting.
             continue
     if "mount proc" in reason:

@@ -5,78 +5,25 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import signal
 import struct
 import termios
 import time
 from collections import deque
 from functools import partial
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from hermes_sandboxd._bubblewrap import WORKSPACE, command_environment, search
-from hermes_sandboxd._killing import Processes, SlotProcesses
-from hermes_sandboxd._link import Link, Outflow
+from hermes_sandboxd._link import Outflow
 from hermes_sandboxd._output import KeptOutput
 from hermes_sandboxd._protocol import INLINE_BYTES, answer, notification
-from hermes_sandboxd._reactor import READ, WRITE, Reactor
+from hermes_sandboxd._reactor import READ, WRITE
+
+if TYPE_CHECKING:
+    from hermes_sandboxd._killing import Processes
+    from hermes_sandboxd._surroundings import Surroundings
 
 _READ_BYTES = 65536
 _STREAMS = ("stdout", "stderr")
-# Python ignores some signals, the zygote ignores others, and whoever started the daemon may have ignored more.
-_DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
-
-
-class Surroundings:
-    """What the commands of one slot share."""
-
-    def __init__(self, reactor: Reactor, link: Link, environment: dict[str, str], oom_score: int) -> None:
-        self.reactor = reactor
-        self.link = link
-        self.environment = environment
-        self.processes = SlotProcesses()
-        self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        self._oom_score = oom_score
-        self._own_score = os.pread(oom_score, 16, 0)
-        self._drains: deque[int] = deque()
-
-    def spawn(self, path: str, argv: list[str], environment: dict[str, str], descriptors: list[int]) -> int:
-        """Start a program with `descriptors` as its standard streams; return its (outer) pid."""
-        actions = [(os.POSIX_SPAWN_DUP2, descriptor, target) for target, descriptor in enumerate(descriptors)]
-        # Raised for the moment of the spawn only: the child inherits it, and the supervisor, whose end would end
-        # the slot, does not become the first choice of the kernel's out-of-memory killer.
-        self._score(b"1000")
-        try:
-            return os.posix_spawn(
-                path, argv, environment, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_DEFAULT_SIGNALS
-            )
-        finally:
-            self._score(self._own_score)
-
-    def _score(self, value: bytes) -> None:
-        try:
-            os.write(self._oom_score, value)
-        except OSError:
-            pass
-
-    def drain(self, descriptor: int) -> None:
-        """Read `descriptor` to its end and forget what comes: background processes keep a working output."""
-        self._drains.append(descriptor)
-        if len(self._drains) > 64:
-            self._end_drain(self._drains[0])
-        self.reactor.add(descriptor, READ, lambda _: self._drained(descriptor))
-
-    def _drained(self, descriptor: int) -> None:
-        try:
-            if os.read(descriptor, _READ_BYTES):
-                return
-        except BlockingIOError:
-            return
-        self._end_drain(descriptor)
-
-    def _end_drain(self, descriptor: int) -> None:
-        self._drains.remove(descriptor)
-        self.reactor.remove(descriptor)
-        os.close(descriptor)
 
 
 class Command:
@@ -152,7 +99,7 @@ class Command:
         for path in search(argv[0], environment.get("PATH", "")):
             try:
                 self._pid = self._around.spawn(path, argv, environment, streams)
-            except OSError as error:
+            except OSError as error:  # noqa: PERF203 - beside a system call it costs nothing
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                     failure = 126, f"{argv[0]}: {error.strerror}"
             except ValueError as error:

@@ -33,6 +33,7 @@ class Connection(asyncio.BufferedProtocol):
         self._session: Session | None = None
         self._ready: deque[Request] = deque()
         self._paused = False
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._hello_timer: asyncio.TimerHandle | None = None
 
     # Called by the event loop.
@@ -47,6 +48,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone; its session stays for a while."""
         self._daemon.connections.discard(self)
+        self.lost.set_result(None)
         if self._hello_timer is not None:
             self._hello_timer.cancel()
         if self._session is not None:

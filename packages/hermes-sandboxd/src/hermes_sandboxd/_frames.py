@@ -49,7 +49,7 @@ def encode_frame(message: Message, body: bytes | bytearray | memoryview | None =
     if len(line) >= MAX_LINE:
         raise FrameError(f"the line of a frame may have at most {MAX_LINE} bytes, not {len(line) + 1}")
     if body:
-        return b"%b\n%b" % (line, body)
+        return b"\n".join((line, body))
     return line + b"\n"
 
 

@@ -24,9 +24,9 @@ Processes = dict[int, tuple[int, int]]
 class SlotProcesses:
     """The processes inside one slot, PID 1 excepted."""
 
-    def __init__(self) -> None:
+    def __init__(self, orphans: str = _ORPHANS) -> None:
         try:
-            self._orphans = os.open(_ORPHANS, os.O_RDONLY | os.O_CLOEXEC)
+            self._orphans = os.open(orphans, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             # A kernel without CONFIG_PROC_CHILDREN: the whole of /proc is read each time instead.
             self._orphans = -1
@@ -36,6 +36,11 @@ class SlotProcesses:
         if self._orphans >= 0 and not os.pread(self._orphans, 64, 0):
             return {}
         return _read_processes()
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._orphans >= 0:
+            os.close(self._orphans)
 
     def are_ending(self) -> bool:
         """Tell whether PID 1 is on its way out, which kills everything else."""

@@ -163,7 +163,12 @@ async def _wait_for_end(pidfd: int) -> None:
     """Wait until PID 1 has ended: the kernel ends it only after everything else in its namespace."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(pidfd, lambda: future.done() or future.set_result(None))
+
+    def ended() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    loop.add_reader(pidfd, ended)
     try:
         await asyncio.wait_for(future, _DEATH_S)
     finally:

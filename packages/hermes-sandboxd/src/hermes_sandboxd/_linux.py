@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import fcntl
 import os
 import socket
 
 _PR_SET_DUMPABLE = 4
-_PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
@@ -68,11 +68,13 @@ def owning_user_namespace(descriptor: int) -> int:
 
 def drop_capabilities() -> None:
     """Give up every capability of this process, and the right of its children to gain any by exec."""
-    capability = 0
-    while _libc.prctl(_PR_CAPBSET_READ, ctypes.c_ulong(capability), 0, 0, 0) >= 0:
-        _prctl(_PR_CAPBSET_DROP, capability, "PR_CAPBSET_DROP")
-        capability += 1
     zero = ctypes.c_ulong(0)
+    capability = 0
+    while _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), zero, zero, zero) == 0:
+        capability += 1
+    if ctypes.get_errno() != errno.EINVAL:
+        # EINVAL means that the kernel has no capability of that number, so that all are dropped.
+        _check(-1, "PR_CAPBSET_DROP")
     # Kernels before 4.3 have no ambient set; there is nothing to clear there.
     _libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), zero, zero, zero)
     header = _CapabilityHeader(_LINUX_CAPABILITY_VERSION_3, 0)

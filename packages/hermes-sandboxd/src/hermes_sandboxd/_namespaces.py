@@ -29,6 +29,8 @@ class Joined(NamedTuple):
     oom_score: int
     memory: tuple[int, ...]
     """Descriptors of smaps_rollup: this process and PID 1."""
+    monitor: int
+    """Pid of a child that was killed and is still to be reaped."""
 
 
 def join(spec: dict[str, Any]) -> Joined:
@@ -62,9 +64,8 @@ def join(spec: dict[str, Any]) -> Joined:
     finally:
         # PID 1 outlives the process that watches over it, which has no further use and costs memory.
         os.kill(monitor, signal.SIGKILL)
-        os.waitpid(monitor, 0)
     os.umask(0o022)
-    return Joined(init_pid, pidfd, leash, oom_score, tuple(memory))
+    return Joined(init_pid, pidfd, leash, oom_score, tuple(memory), monitor)
 
 
 def _become(uid: int) -> None:

@@ -42,4 +42,4 @@ class KeptOutput:
             return bytes(self._head + self._tail)
         left_out = self.total - self._head_cap - self._tail_cap
         tail = self._tail[len(self._tail) - self._tail_cap :]
-        return b"%b%b%b" % (self._head, MARKER.format(left_out).encode(), tail)
+        return bytes(self._head + MARKER.format(left_out).encode() + tail)

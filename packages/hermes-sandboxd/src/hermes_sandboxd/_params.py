@@ -7,7 +7,7 @@ from typing import Any, Callable
 from hermes_sandboxd._protocol import DEFAULT_OUTPUT_CAP, Refusal
 
 Params = dict[str, Any]
-_Check = Callable[[Any], bool]
+_Check = Callable[[object], bool]
 
 _REQUIRED = object()
 _LONGEST_S = 7 * 86400
@@ -15,44 +15,44 @@ _FILE_BYTES = 256 << 20
 _SCRATCH_BYTES = 512 << 20
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and "\0" not in value
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**62
 
 
-def _is_flag(value: Any) -> bool:
+def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
-def _is_cap(value: Any) -> bool:
+def _is_cap(value: object) -> bool:
     return type(value) is int and 0 <= value <= 64 << 20
 
 
-def _is_command(value: Any) -> bool:
+def _is_command(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_text, value)) and bool(value[0])
 
 
-def _is_environment(value: Any) -> bool:
+def _is_environment(value: object) -> bool:
     return isinstance(value, dict) and all(
         name and "=" not in name and _is_text(name) and _is_text(text) for name, text in value.items()
     )
 
 
-def _is_timeout(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value <= _LONGEST_S
+def _is_timeout(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _LONGEST_S
 
 
-def _is_body(value: Any) -> bool:
+def _is_body(value: object) -> bool:
     return isinstance(value, dict) and set(value) == {"size"} and _is_size(value["size"])
 
 
 _LIMITS: dict[str, int] = {"tmp_bytes": _SCRATCH_BYTES, "home_bytes": _SCRATCH_BYTES}
 
 
-def _is_limits(value: Any) -> bool:
+def _is_limits(value: object) -> bool:
     # A limit that would not be enforced is refused: nobody should believe in it.
     return isinstance(value, dict) and all(name in _LIMITS and _is_size(size) and size for name, size in value.items())
 
@@ -101,7 +101,7 @@ _METHODS: dict[str, _Table] = {
 _WITH_BODY = ("slot.exec", "slot.write")
 
 
-def checked(method: Any, params: Any) -> Params:
+def checked(method: object, params: object) -> Params:
     """Return the complete parameters of a request.
 
     Raises:

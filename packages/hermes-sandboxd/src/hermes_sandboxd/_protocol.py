@@ -32,7 +32,7 @@ class Refusal(Exception):
         data: Further members of `error.data`.
     """
 
-    def __init__(self, kind: str, message: str, **data: Any) -> None:
+    def __init__(self, kind: str, message: str, **data: object) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
@@ -48,16 +48,16 @@ class Refusal(Exception):
         }
 
 
-def answer(request_id: Any, result: dict[str, Any]) -> dict[str, Any]:
+def answer(request_id: int | None, result: dict[str, Any]) -> dict[str, Any]:
     """Return the message that answers a request."""
     return {"jsonrpc": "2.0", "id": request_id, "result": result}
 
 
-def refusal(request_id: Any, error: Refusal) -> dict[str, Any]:
+def refusal(request_id: int | None, error: Refusal) -> dict[str, Any]:
     """Return the message that refuses a request."""
     return {"jsonrpc": "2.0", "id": request_id, "error": error.error()}
 
 
-def notification(method: str, **params: Any) -> dict[str, Any]:
+def notification(method: str, **params: object) -> dict[str, Any]:
     """Return a message that has no answer."""
     return {"jsonrpc": "2.0", "method": method, "params": params}

@@ -101,8 +101,8 @@ async def _main(
     link = ZygoteLink(zygote, ended.set)
     daemon = Daemon(options, state, link, bubblewrap, obstacle, users)
     daemon.ending = ended
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+    for terminating in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(terminating, ended.set)
     if arguments.lifeline_fd is not None:
         _watch_lifeline(loop, arguments.lifeline_fd, ended)
     servers: list[Any] = [

@@ -235,5 +235,5 @@ class Slot:
             self.owner = None
 
 
-def _about(method: str, request: Request, **params: Any) -> dict[str, Any]:
+def _about(method: str, request: Request, **params: object) -> dict[str, Any]:
     return {"method": method, "params": {"id": request.id, **params}}

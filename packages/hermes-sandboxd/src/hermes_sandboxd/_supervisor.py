@@ -9,13 +9,15 @@ import signal
 import socket
 from typing import Any, Union
 
-from hermes_sandboxd._command import Command, Surroundings
+from hermes_sandboxd._command import Command
 from hermes_sandboxd._files import Reading, Writing
 from hermes_sandboxd._frames import FrameDecoder, encode_frame
+from hermes_sandboxd._killing import SlotProcesses
 from hermes_sandboxd._link import Link
 from hermes_sandboxd._namespaces import Joined, NamespaceError, join
 from hermes_sandboxd._protocol import Refusal, notification, refusal
 from hermes_sandboxd._reactor import READ, Reactor
+from hermes_sandboxd._surroundings import Surroundings
 
 Operation = Union[Command, Reading, Writing]
 
@@ -33,7 +35,8 @@ def run(sock: socket.socket) -> None:
         sock.sendall(encode_frame(notification("failed", message=str(error))))
         return
     _announce(sock, joined)
-    supervisor = Supervisor(sock, spec, joined)
+    os.waitpid(joined.monitor, 0)
+    supervisor = Supervisor(sock, spec, joined, SlotProcesses())
     try:
         supervisor.serve()
     finally:
@@ -66,11 +69,11 @@ def _announce(sock: socket.socket, joined: Joined) -> None:
 class Supervisor:
     """Serves the requests of one slot, one at a time."""
 
-    def __init__(self, sock: socket.socket, spec: dict[str, Any], joined: Joined) -> None:
+    def __init__(self, sock: socket.socket, spec: dict[str, Any], joined: Joined, processes: SlotProcesses) -> None:
         self._reactor = Reactor()
         self._link = Link(sock, self._reactor, self._handle)
         self._link.on_relief = self._relieved
-        self._around = Surroundings(self._reactor, self._link, spec["env"], joined.oom_score)
+        self._around = Surroundings(self._reactor, self._link, spec["env"], joined.oom_score, processes)
         self._operation: Operation | None = None
         self._id: int | None = None
         self._init = joined.init_pidfd
@@ -79,7 +82,15 @@ class Supervisor:
     def serve(self) -> None:
         """Run until the link is closed."""
         while not self._link.closed:
-            self._reactor.run_once()
+            self.turn()
+
+    def turn(self) -> None:
+        """Wait for the next event and handle what is ready."""
+        self._reactor.run_once()
+
+    def close(self) -> None:
+        """Close what is open, besides what was given."""
+        self._around.close()
 
     def _died(self, _: int) -> None:
         self._link.closed = True

@@ -67,7 +67,7 @@ def _make_claims() -> str:
             os.makedirs(folder, mode=0o711, exist_ok=True)
             if os.lstat(folder).st_uid == os.geteuid():
                 return folder
-        except OSError as error:
+        except OSError as error:  # noqa: PERF203 - beside a system call it costs nothing
             failure = error
     raise failure or PermissionError(f"{_FOLDERS[0]} belongs to somebody else")
 

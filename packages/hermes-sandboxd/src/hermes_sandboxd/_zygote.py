@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from hermes_sandboxd import _linux, _supervisor
+from hermes_sandboxd._warming import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,6 +65,7 @@ def _settle(kept: set[int]) -> None:
                 # The one that listed the folder.
                 pass
     os.chdir("/")
+    warm_up()
     gc.collect()
     gc.freeze()
 
@@ -154,7 +156,7 @@ class Zygote:
             self._tell({"exited": pid})
 
     def _wait(self) -> list[int]:
-        ended = []
+        ended: list[int] = []
         while True:
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -217,5 +219,5 @@ def _parent(name: str) -> int:
         return -1
 
 
-def _ignore(*_: Any) -> None:
+def _ignore(*_: object) -> None:
     """Do nothing: the signal only has to wake the loop."""

@@ -15,6 +15,13 @@ __all__ = ["WRITE_BYTES", "Outbox"]
 WRITE_BYTES = 2 * CHUNK_BYTES
 """About how much leaves in one write: enough to amortise the system call, too little to delay what comes next."""
 
+ACKS_TOGETHER = 16
+"""Acknowledgements wait until there are so many, and then ride on the next write: a frame for each would cost both
+ends as much as a request."""
+
+MOST_ACKS = 64
+"""With so many, a write is made for them."""
+
 ACKS_PER_FRAME = 1000
 """Keeps the line of an `ack` far below the limit of a line."""
 
@@ -49,7 +56,7 @@ class Outbox:
     def ack(self, request_id: int, *, now: bool) -> bool:
         """Queue an acknowledgement for the next write; return whether there should be one soon."""
         self._acks.append(request_id)
-        self._flush_acks = self._flush_acks or now or len(self._acks) >= 64
+        self._flush_acks = self._flush_acks or now or len(self._acks) >= MOST_ACKS
         return self._flush_acks
 
     def take(self) -> bytes:
@@ -64,7 +71,7 @@ class Outbox:
             requests += is_request
         while self._uploads and size < WRITE_BYTES:
             size += self._take_chunk(parts)
-        if self._acks and (parts or self._flush_acks):
+        if self._flush_acks or (parts and len(self._acks) >= ACKS_TOGETHER):
             self._take_acks(parts)
         if requests:
             self.batch_sizes[requests] += 1

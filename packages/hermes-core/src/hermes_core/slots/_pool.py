@@ -74,7 +74,6 @@ class DefaultSlotPool:
         self._trajectories: set[str] = set()
         self._start_failures = 0
         self._open = False
-        self._tasks = anyio.create_task_group()
 
     @property
     def owner(self) -> str:
@@ -83,6 +82,7 @@ class DefaultSlotPool:
 
     async def __aenter__(self) -> Self:
         """Start the pool's own tasks; sandboxes start on demand."""
+        self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._open = True
         self._tasks.start_soon(self._tend)
@@ -164,7 +164,7 @@ class DefaultSlotPool:
             self._leases.add(lease)
             try:
                 with anyio.fail_after(OPEN_S):
-                    await lease.client.open(network=request.network, env=request.env)
+                    await lease.client.open(network=request.network, env={**spec.environment, **request.env})
             except (SandboxLostError, ProtocolError, SlotDeadError, TimeoutError) as error:
                 last = error
                 self._return(lease)

@@ -9,7 +9,7 @@ from anyio import to_thread
 
 from hermes_core.default_plugins.local_backend._config import LocalConfig
 from hermes_core.default_plugins.local_backend._sandbox import LocalSandbox
-from hermes_core.default_plugins.local_backend._state import folder_of, inspect, state_root
+from hermes_core.default_plugins.local_backend._state import folder_of, inspect, state_root, sweep
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
 from hermes_core.sandbox import Capabilities
 from hermes_sandboxd import check_namespaces, find_bubblewrap
@@ -43,7 +43,6 @@ class LocalBackend:
         self._root: Path | None = None
         self._bubblewrap = ""
         self._sandboxes: set[LocalSandbox] = set()
-        self._tasks = anyio.create_task_group()
 
     @property
     def config(self) -> LocalConfig:
@@ -76,6 +75,8 @@ class LocalBackend:
             raise BackendUnavailableError(f"namespaces cannot be made here: {check.reason}", hint=check.hint)
         self._bubblewrap = found
         self._root = state_root(self._config.state_dir)
+        await to_thread.run_sync(sweep, self._root)
+        self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         return self
 

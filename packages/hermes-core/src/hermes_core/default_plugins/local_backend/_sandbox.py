@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections import deque
@@ -28,10 +29,14 @@ __all__ = ["LocalSandbox"]
 
 STOP_S = 5.0
 REMOVE_PAUSES_S = [0.01] * 50 + [0.1] * 25
+REFUSED_STATUS = 2
+"""The daemon's exit status when it cannot work with what it was given: trying again is of no use."""
 STDERR_LINES = 20
 STDERR_LINE = 500
 DAEMON_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 """All that a daemon gets of this process's environment: nothing."""
+
+_logger = logging.getLogger(__name__)
 
 
 class LocalSandbox:
@@ -114,7 +119,9 @@ class LocalSandbox:
         try:
             async for text in TextReceiveStream(self._process.stderr, errors="replace"):
                 *lines, rest = (rest + text)[-STDERR_LINE * STDERR_LINES :].split("\n")
-                self._stderr.extend(line[:STDERR_LINE] for line in lines if line.strip())
+                for line in filter(str.strip, lines):
+                    _logger.debug("sandbox %s: %s", self._name, line)
+                    self._stderr.append(line[:STDERR_LINE])
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             pass
         finally:
@@ -139,6 +146,9 @@ class LocalSandbox:
             with anyio.move_on_after(1):
                 await self._process.wait()
                 await self._drained.wait()
+            if self._process.returncode == REFUSED_STATUS:
+                said = self._stderr[-1] if self._stderr else "hermes-sandboxd refused to start"
+                raise BackendUnavailableError(said.removeprefix("hermes-sandboxd: ")) from None
             raise SandboxLostError(self._why_dead()) from None
         obstacle = json.loads(line)["obstacle"]
         if obstacle is not None:
@@ -175,6 +185,7 @@ class LocalSandbox:
                     await anyio.sleep(pause)
                 if self._folder.exists():
                     await to_thread.run_sync(partial(shutil.rmtree, self._folder, ignore_errors=True))
+                self._socket.unlink(missing_ok=True)
                 self._stopped = True
 
     async def _reap(self, process: Process) -> None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import shutil
+import socket
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 from hermes_core.exceptions import BackendUnavailableError, ConfigError
 from hermes_core.sandbox import SandboxInfo
 
-__all__ = ["LOCK", "folder_of", "inspect", "socket_of", "state_root"]
+__all__ = ["LOCK", "folder_of", "inspect", "socket_of", "state_root", "sweep"]
 
 LOCK = ".hermes-sandboxd"
 """The daemon holds a lock on this file of its state folder as long as it lives."""
 
 SEPARATOR = "~"
 LONGEST_SOCKET_PATH = 107
+YOUNG_S = 60.0
+
+_logger = logging.getLogger(__name__)
 
 
 def state_root(configured: Path | None) -> Path:
@@ -72,6 +79,24 @@ def inspect(root: Path, owner: str | None) -> list[SandboxInfo]:
     return found
 
 
+def sweep(root: Path) -> None:
+    """Remove what is left of sandboxes whose every process was killed at once.
+
+    Folders with a lock are swept by the next daemon. Young entries are spared: their daemon may be starting.
+    """
+    for path in list(root.iterdir()):
+        try:
+            facts = path.lstat()
+            if SEPARATOR not in path.name or facts.st_uid != os.geteuid() or time.time() - facts.st_mtime < YOUNG_S:
+                continue
+            if stat.S_ISSOCK(facts.st_mode) and not _is_answered(path):
+                path.unlink()
+            elif stat.S_ISDIR(facts.st_mode) and not (path / LOCK).exists():
+                shutil.rmtree(path)
+        except OSError as error:
+            _logger.debug("%s is left: %s", path, error)  # somebody else sweeps at the same time
+
+
 def _default_root() -> Path:
     if os.geteuid() == 0:
         return Path("/run/hermes")  # every user can pass, which the users of the slots must
@@ -79,6 +104,18 @@ def _default_root() -> Path:
     if runtime and os.access(runtime, os.W_OK):
         return Path(runtime) / "hermes"
     return Path(tempfile.gettempdir()) / f"hermes-{os.geteuid()}"
+
+
+def _is_answered(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(os.fspath(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:
+            return True  # somebody listens, and is busy
+    return True
 
 
 def _is_locked(folder: Path) -> bool:
