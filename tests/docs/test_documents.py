@@ -122,3 +122,12 @@ def test_the_broken_one_is_marked_and_harms_no_other(plugin: Path, tmp_path: Pat
     assert "not today" in asked.stderr
     fine = run_hermes(*arguments, "--out", "out", cwd=tmp_path, **env)
     assert fine.returncode == 0, fine.stderr
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_the_examples_run(example: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(example)], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

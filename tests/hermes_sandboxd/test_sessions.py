@@ -154,6 +154,27 @@ def test_live_output_is_resumed(shared_daemon: Daemon) -> None:
     client.call("slot.reset", slot=5)
 
 
+def test_a_new_connection_gets_nothing_before_it_says_what_it_has(shared_daemon: Daemon) -> None:
+    first = shared_daemon.client("quiet")
+    first.open(5)
+    argv = ["/bin/sh", "-c", "echo one; sleep 0.3; echo two; sleep 0.3"]
+    params: dict[str, Any] = {"slot": 5, "argv": argv, "stream": True}
+    request = first.send("slot.exec", **params)
+    while not first.answer(request).live:
+        first.step()
+    first.close()
+    client = _reconnect(shared_daemon, first)
+    time.sleep(0.8)
+    assert client.call("health")["slots"]["5"]["running"] is None
+    assert client.answer(request).live == []
+    assert not client.has_answer(request)
+    client.send_as(request, "slot.exec", _resume={"output:stdout": 4}, **params)
+    done = client.wait(request)
+    assert done.live == [("stdout", 4, b"two\n")]
+    assert done.stdout == b"one\ntwo\n"
+    client.call("slot.reset", slot=5)
+
+
 def test_an_upload_is_resumed(shared_daemon: Daemon) -> None:
     first = shared_daemon.client("resume-upload")
     first.open(5)

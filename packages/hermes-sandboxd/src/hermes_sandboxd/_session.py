@@ -43,6 +43,7 @@ class Request:
     __slots__ = (
         "_credited",
         "_offered",
+        "_resumed",
         "answer",
         "awaits_resume",
         "body",
@@ -73,12 +74,22 @@ class Request:
         self.retained: deque[Chunk] = deque()
         """Sent or not, but not credited: at most one window, which the supervisor keeps to."""
         self.unsent: deque[Chunk] = deque()
+        self._resumed = True
         self.incoming: deque[tuple[bytes, bool]] = deque()
         """Chunks of the request's body that arrived before its turn came."""
         self.received = 0
         self.consumed = 0
         self._offered = 0
         self._credited = 0
+
+    @property
+    def _connection(self) -> Connection | None:
+        return self.session.connection if self._resumed else None
+
+    def pause(self) -> None:
+        """Send nothing on a new connection before the client has said there what it already has."""
+        self._resumed = False
+        self.unsent.clear()
 
     # The request's body, on its way in.
 
@@ -107,7 +118,7 @@ class Request:
     def push(self, chunk: Chunk) -> None:
         """Send a chunk of an outgoing body when the connection has room, and keep it until it is credited."""
         self.retained.append(chunk)
-        connection = self.session.connection
+        connection = self._connection
         if connection is not None and not self.awaits_resume:
             self.unsent.append(chunk)
             connection.wants_to_send(self)
@@ -125,6 +136,7 @@ class Request:
     def resume(self, offsets: dict[str, Any]) -> int:
         """Prepare to send again what a new connection lacks; return how many bytes the client turned out to have."""
         self.awaits_resume = False
+        self._resumed = True
         self._offered = self._credited = 0
         kept: deque[Chunk] = deque()
         known = 0
@@ -146,7 +158,7 @@ class Request:
         self.incoming.clear()
         self.params = {}
         self.body = b""
-        connection = self.session.connection
+        connection = self._connection
         if connection is not None and not self.unsent and not self.awaits_resume:
             connection.send(self.answer)
 
@@ -196,7 +208,7 @@ class Session:
             return
         self.connection = None
         for request in self.requests.values():
-            request.unsent.clear()
+            request.pause()
         self._timer = asyncio.get_running_loop().call_later(self._grace_s, self._expired, self)
 
     def is_stale(self, request_id: int) -> bool:

@@ -56,9 +56,11 @@ class Slot:
 
     def data(self, request: Request, data: bytes, end: bool) -> None:
         """Pass a chunk of a request's body on, or keep it until its turn has come."""
+        if not data and not end:
+            return
         if request is not self._current:
             request.incoming.append((data, end))
-        elif (data or end) and self.lease is not None:
+        elif self.lease is not None:
             self.lease.link.send(_about("data", request, channel="body", end=end), data)
 
     def credit(self, request: Request, count: int) -> None:
