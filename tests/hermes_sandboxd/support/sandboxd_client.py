@@ -256,7 +256,7 @@ class Daemon:
 
     def descendants(self) -> list[int]:
         """The processes below the daemon, whichever namespace they are in."""
-        return sorted(_below(self.process.pid, _parents()))
+        return sorted(filter(is_alive, _below(self.process.pid, _parents())))
 
     def stop(self) -> None:
         """End the daemon by its lifeline; see that it leaves nothing behind."""
