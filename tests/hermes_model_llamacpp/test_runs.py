@@ -60,6 +60,7 @@ ONE_CALL = (
 )
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the interface itself is tested under both
 @pytest.mark.parametrize(("form", "extra_body"), [("structured", {}), ("hermes", {"grammar": ONE_CALL})])
 async def test_the_openai_interface_calls_tools(weights: Path, form: str, extra_body: dict[str, str]) -> None:
     async with LlamaServer(weights, context=4096, parallel=2) as server, Hermes() as hermes:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,7 +150,9 @@ class Client:
             for name, size in answer.result.get("bodies", {}).items():
                 assert len(answer.bodies.setdefault(name, b"")) == size
         if self.auto_ack:
-            self.notify("ack", ids=[message["id"]])
+            # The daemon that has just answered `shutdown` may be gone.
+            with suppress(BrokenPipeError):
+                self.notify("ack", ids=[message["id"]])
 
     def wait(self, request_id: int) -> Answer:
         """Take frames until the request is answered."""

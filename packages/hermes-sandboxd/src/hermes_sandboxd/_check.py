@@ -30,11 +30,6 @@ class NamespaceReport(NamedTuple):
     hint: str | None
 
     @property
-    def ok(self) -> bool:
-        """The same as `available`."""
-        return self.available
-
-    @property
     def obstacle(self) -> str | None:
         """One line with reason and hint, or None."""
         return None if self.available else f"{self.reason}; {self.hint}"
