@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from hermes_core.exceptions import ModelError, ModelResponseError, ModelUnreachableError, UnknownNameError
 from hermes_model_llamacpp import _catalog, _pull
-from hermes_model_llamacpp._catalog import CatalogModel
+from hermes_model_llamacpp._catalog import CatalogModel, find_model
 from hermes_model_llamacpp._command import pull
+from hermes_model_llamacpp._model import LocalModel
 
 DATA = b"GGUF" + bytes(range(256)) * 4
 
@@ -159,3 +160,14 @@ def test_the_plugin_imports_nothing_heavy() -> None:
         f"assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_doctor_is_told_whether_a_model_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERMES_CACHE", str(tmp_path))
+    [finding] = LocalModel.diagnose()
+    assert (finding.state, finding.hint) == ("missing", "hermes models pull smollm2")
+    file = find_model("smollm2").file
+    file.parent.mkdir(parents=True)
+    file.touch()
+    [finding] = LocalModel.diagnose()
+    assert (finding.state, finding.detail) == ("ok", str(file))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
+from hermes_core.diagnosis import Finding
 from hermes_core.exceptions import ModelUnreachableError, UsageError
 from hermes_core.models import HERMES_FORMAT, Model
 from hermes_model_llamacpp._catalog import find_model
@@ -15,6 +16,7 @@ from hermes_model_llamacpp._prompt import ShortHermesFormat
 from hermes_model_llamacpp._server import LlamaServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -43,6 +45,20 @@ class LocalModel(Model):
     def name(self) -> str:
         """`local`; the file is named in each turn's metadata."""
         return "local"
+
+    @property
+    def config(self) -> LocalConfig:
+        """Its settings."""
+        return self._config
+
+    @staticmethod
+    def diagnose() -> Iterator[Finding]:
+        """Say whether there is a model to run, for `hermes doctor`."""
+        model = find_model(LocalConfig().preset)
+        if model.file.is_file():
+            yield Finding("local model", "ok", str(model.file))
+        else:
+            yield Finding("local model", "missing", f"{model.name} is not here", f"hermes models pull {model.name}")
 
     def conversation(self, start: ConversationStart) -> Conversation:
         """Begin one trajectory's conversation.

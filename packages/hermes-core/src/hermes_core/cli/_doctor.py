@@ -62,7 +62,7 @@ def _print(findings: list[Finding]) -> None:
 
     table = Table(show_header=True)
     for column in ("", "what", "found", "what to do"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for finding in findings:
         # Text, not markup: a path or a message may contain brackets.
         state = Text(finding.state, style=_COLOURS[finding.state])

@@ -29,7 +29,7 @@ def _show(title: str, columns: Sequence[str], rows: list[dict[str, object]], as_
 
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row[column]) for column in columns))
     Console().print(table)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import click
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
 from hermes_core.observers import Observer
 
@@ -41,7 +41,7 @@ class RunProgress(Observer):
         self._done = self._failed = self._scored = self._calls = 0
         self._rewards = 0.0
         self._started = self._last_line = time.monotonic()
-        self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=4, transient=True)
+        self._live = Live(console=self._console, get_renderable=self._line, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
         """Start to draw."""
@@ -89,18 +89,18 @@ class RunProgress(Observer):
             "reward": f"{self._rewards / self._scored:.3f}" if self._scored else "-",
             "calls/s": f"{self._calls / seconds:.0f}",
             "slots": f"{pool.leased}/{pool.slots}" if pool else "-",
-            "elapsed": f"{seconds:.0f} s",
+            "": f"{seconds:.0f} s",
         }
 
-    def _table(self) -> Table:
-        figures = self._figures()
-        table = Table.grid(padding=(0, 2))
-        table.add_row(*(f"[dim]{name}[/dim] {value}" for name, value in figures.items()))
-        return table
+    def _line(self) -> Text:
+        line = Text(no_wrap=True, overflow="ellipsis")
+        for name, value in self._figures().items():
+            line.append(f"{name} " if name else "", style="dim").append(f"{value}  ")
+        return line
 
     def _print_plainly(self) -> None:
         now = time.monotonic()
         if self._console.is_terminal or now - self._last_line < PLAIN_EVERY_S:
             return
         self._last_line = now
-        click.echo("  ".join(f"{name} {value}" for name, value in self._figures().items()), err=True)
+        click.echo(self._line().plain.rstrip(), err=True)
