@@ -141,6 +141,15 @@ async def test_names_and_settings_are_checked_before_anything_starts() -> None:
         await Hermes().acquire()
 
 
+async def test_it_is_entered_once() -> None:
+    hermes = Hermes()
+    async with hermes:
+        pass
+    assert hermes.pool_status() is None
+    with pytest.raises(UsageError, match="entered before"):
+        await hermes.__aenter__()
+
+
 async def test_without_a_backend_external_tools_still_work() -> None:
     async with Hermes(backend=None) as hermes:
         assert hermes.pool_status() is None

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import fields, replace
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
-
-import anyio
+from typing import TYPE_CHECKING, Self
 
 from hermes_core._catalogue import Catalogue
-from hermes_core._model_keeper import ModelKeeper
+from hermes_core._engine import started_engine
 from hermes_core.agent import Agent, LazyConversation
 from hermes_core.config import load_settings
 from hermes_core.exceptions import UnknownNameError, UsageError
-from hermes_core.execution import CallRequest, ExecutorConfig, Slot, advertised
+from hermes_core.execution import CallRequest, Slot, advertised
 from hermes_core.models import ConversationStart, Sampling
-from hermes_core.observers import ObserverHub, WatchedBackend
 from hermes_core.plugins import create_plugin_manager
 from hermes_core.runs import (
     Resources,
@@ -30,24 +27,23 @@ from hermes_core.runs import (
     rollout_with_retries,
     stream_rollouts,
 )
-from hermes_core.slots import LeaseRequest, PoolConfig
+from hermes_core.slots import LeaseRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
     from types import TracebackType
 
-    from anyio.abc import TaskGroup
-
+    from hermes_core._engine import Engine
     from hermes_core.agent import AgentLimits
     from hermes_core.config import Settings
     from hermes_core.environments import Environment, Split, Task
-    from hermes_core.execution import BatchExecutor, ExecutorStatus, ToolCall, ToolResult
+    from hermes_core.execution import ExecutorStatus, ToolCall, ToolResult
     from hermes_core.models import Conversation, Model
     from hermes_core.observers import Interceptor, Observer
     from hermes_core.plugins import PluginManager
     from hermes_core.runs import Run
     from hermes_core.sandbox import NetworkPolicy, SandboxBackend
-    from hermes_core.slots import PoolStatus, SlotPool
+    from hermes_core.slots import PoolStatus
     from hermes_core.toolsets import Toolset
     from hermes_core.trajectory import Trajectory
 
@@ -102,40 +98,24 @@ class Hermes:
         self._interceptors: tuple[Interceptor, ...] = tuple(
             self._catalogue.load("interceptor", name)() for name in self._settings.interceptors
         )
-        self._stack = AsyncExitStack()
-        self._state: Literal["new", "running", "ended"] = "new"
-        self._pool: SlotPool | None = None
-        self._executor: BatchExecutor
-        self._tasks: TaskGroup
-        self._models: ModelKeeper
-        self._hub: ObserverHub
+        self._started = started_engine(self._catalogue, self._settings, self._backend, self._observers)
+        self._engine: Engine | None = None
+        self._entered = False
 
     async def __aenter__(self) -> Self:
         """Get the backend ready; sandboxes and models start when they are first needed."""
-        if self._state != "new":
+        if self._entered:
             raise UsageError("this Hermes was entered before", hint="make a new one")
-        async with AsyncExitStack() as stack:
-            self._hub = await stack.enter_async_context(ObserverHub(self._observers))
-            executor = self._catalogue.load("batch executor", self._settings.batch_executor)
-            self._executor = await stack.enter_async_context(
-                executor(ExecutorConfig(max_in_flight=self._settings.max_in_flight))
-            )
-            if self._backend is not None:
-                backend = await stack.enter_async_context(WatchedBackend(self._backend, self._hub))
-                pool = self._catalogue.load("slot pool", self._settings.slot_pool)
-                self._pool = await stack.enter_async_context(pool(backend, _pool_config(backend)))
-            self._tasks = await stack.enter_async_context(_cancelled_on_exit())
-            self._models = ModelKeeper(self._catalogue, self._tasks)
-            self._stack = stack.pop_all()
-        self._state = "running"
+        self._entered = True
+        self._engine = await self._started.__aenter__()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop everything, whatever is still leased or running."""
-        self._state = "ended"
-        await self._stack.__aexit__(exc_type, exc, traceback)
+        self._engine = None
+        await self._started.__aexit__(exc_type, exc, traceback)
 
     # Slots
 
@@ -195,7 +175,7 @@ class Hermes:
             SandboxError: The sandbox of a slot is lost.
             SlotDeadError: A slot died.
         """
-        return await self._started_executor.execute(
+        return await self._running.executor.execute(
             [
                 CallRequest(call, self._tools, slot, trajectory_id=slot.trajectory_id if slot else None)
                 for slot, call in calls
@@ -204,11 +184,11 @@ class Hermes:
 
     def pool_status(self) -> PoolStatus | None:
         """Counts of the slot pool; None without a backend."""
-        return self._pool.status() if self._pool is not None else None
+        return self._engine.pool.status() if self._engine and self._engine.pool else None
 
     def executor_status(self) -> ExecutorStatus:
         """Counts of the batch executor."""
-        return self._started_executor.status()
+        return self._running.executor.status()
 
     # Agents and environments
 
@@ -240,18 +220,18 @@ class Hermes:
         start = ConversationStart(own_id, tools=advertised(tools), sampling=sampling or Sampling())
 
         async def converse() -> Conversation:
-            started = await self._models.get(model, model_config)
+            started = await self._running.models.get(model, model_config)
             return started.conversation(start)
 
         return Agent(
             LazyConversation(converse),
-            self._started_executor,
+            self._running.executor,
             tools,
-            slot=slot or (self.acquire if self._pool is not None else None),
+            slot=slot or (self.acquire if self._running.pool is not None else None),
             limits=limits,
             system_prompt=system_prompt,
             interceptors=self._interceptors,
-            observers=self._hub,
+            observers=self._running.observers,
             trajectory_id=own_id,
         )
 
@@ -302,7 +282,7 @@ class Hermes:
         """
         work = Work(
             environment=self._environment(environment, environment_config),
-            model=await self._running_models.get(model, model_config),
+            model=await self._running.models.get(model, model_config),
             tasks=tasks,
             group_size=group_size,
             concurrency=concurrency,
@@ -314,7 +294,7 @@ class Hermes:
         )
         path = Path(out) if out is not None else default_directory(work.environment.name, work.model.name)
         with RunDirectory.open(path, describe_run(work, self._backend), resume=resume) as directory:
-            async with self._hub.watched_by(observers):
+            async with self._running.observers.watched_by(observers):
                 return await execute_run(self._resources(), replace(work, run_id=directory.config.run_id), directory)
 
     async def rollout(
@@ -338,7 +318,7 @@ class Hermes:
             self._resources(),
             self._environment(environment, environment_config),
             task,
-            await self._running_models.get(model, model_config),
+            await self._running.models.get(model, model_config),
             sample_index=sample_index,
             options=_options(toolsets, limits, sampling),
         )
@@ -366,7 +346,7 @@ class Hermes:
         """
         work = Work(
             environment=self._environment(environment, environment_config),
-            model=await self._running_models.get(model, model_config),
+            model=await self._running.models.get(model, model_config),
             tasks=tasks,
             group_size=group_size,
             concurrency=concurrency,
@@ -375,33 +355,25 @@ class Hermes:
             options=_options(toolsets, limits, sampling),
             run_id=_new_id(),
         )
-        async with aclosing(stream_rollouts(self._tasks, self._resources(), work)) as trajectories:
+        async with aclosing(stream_rollouts(self._running.tasks, self._resources(), work)) as trajectories:
             async for trajectory in trajectories:
                 yield trajectory
 
     # Parts
 
     @property
-    def _started_executor(self) -> BatchExecutor:
-        self._require_entered()
-        return self._executor
-
-    @property
-    def _running_models(self) -> ModelKeeper:
-        self._require_entered()
-        return self._models
-
-    def _require_entered(self) -> None:
-        if self._state != "running":
+    def _running(self) -> Engine:
+        if self._engine is None:
             raise UsageError("this Hermes is not entered", hint="async with Hermes(...) as hermes:")
+        return self._engine
 
     async def _acquire(self, request: LeaseRequest) -> Slot:
-        self._require_entered()
-        if self._pool is None:
+        engine = self._running
+        if engine.pool is None:
             raise UsageError("this Hermes has no sandbox backend", hint='Hermes(backend="local")')
         if request.profile is not None:
             request = self._with_profile(request)
-        return Slot(await self._pool.lease(request), self._pool, self._executor, self._tools)
+        return Slot(await engine.pool.lease(request), engine.pool, engine.executor, self._tools)
 
     def _with_profile(self, request: LeaseRequest) -> LeaseRequest:
         name = request.profile or ""
@@ -418,12 +390,13 @@ class Hermes:
         return environment
 
     def _resources(self) -> Resources:
+        engine = self._running
         return Resources(
-            executor=self._executor,
+            executor=engine.executor,
             tools=self._catalogue.tools,
-            acquire=self._acquire if self._pool is not None else None,
+            acquire=self._acquire if engine.pool is not None else None,
             backend=self._backend.name if self._backend is not None else None,
-            observers=self._hub,
+            observers=engine.observers,
             interceptors=self._interceptors,
         )
 
@@ -434,22 +407,3 @@ def _new_id() -> str:
 
 def _options(toolsets: Sequence[str] | None, limits: AgentLimits | None, sampling: Sampling | None) -> RolloutOptions:
     return RolloutOptions(toolsets=None if toolsets is None else tuple(toolsets), limits=limits, sampling=sampling)
-
-
-def _pool_config(backend: SandboxBackend) -> PoolConfig:
-    """The pool's size is a setting of the backend; what it does not say keeps the pool's defaults."""
-    known = {field.name for field in fields(PoolConfig)}
-    return PoolConfig(**{name: value for name, value in dict(backend.config).items() if name in known})
-
-
-@asynccontextmanager
-async def _cancelled_on_exit() -> AsyncGenerator[TaskGroup]:
-    """A task group for what lives as long as its owner: cancelled when the owner is left."""
-    tasks = anyio.create_task_group()
-    await tasks.__aenter__()
-    try:
-        yield tasks
-    finally:
-        tasks.cancel_scope.cancel()
-        # Without the body's exception, which a task group would wrap.
-        await tasks.__aexit__(None, None, None)
