@@ -260,7 +260,7 @@ class Hermes:
         Args:
             environment: Name or instance.
             model: Name or instance.
-            tasks: Tasks to take; None takes all that the environment has.
+            tasks: Tasks to take; None takes all, which an endless environment refuses.
             group_size: Trajectories of each task.
             concurrency: Most trajectories at once.
             split: Which tasks.
@@ -292,6 +292,10 @@ class Hermes:
             options=_options(toolsets, limits, sampling),
             run_id=_new_id(),
         )
+        if work.environment.endless and tasks is None and limit is None:
+            raise UsageError(
+                f"environment {work.environment.name!r} has no end of tasks", hint="say how many: tasks=N, or --tasks N"
+            )
         path = Path(out) if out is not None else default_directory(work.environment.name, work.model.name)
         with RunDirectory.open(path, describe_run(work, self._backend), resume=resume) as directory:
             async with self._running.observers.watched_by(observers):

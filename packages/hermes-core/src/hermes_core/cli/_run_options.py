@@ -32,7 +32,7 @@ class RunOptions(BaseModel):
     """Name of the sandbox backend."""
 
     tasks: int | None = Field(default=None, ge=1)
-    """How many tasks to take from the split; all by default, which is an error if the environment never ends."""
+    """How many tasks to take from the split; all by default, which an endless environment refuses."""
 
     group_size: int = Field(default=1, ge=1)
     """Trajectories of each task."""

@@ -92,6 +92,9 @@ class Environment(Protocol):
     toolsets: tuple[str, ...] = ()
     """Toolsets that its tasks get; a run may narrow them, never widen them."""
 
+    endless: bool = False
+    """Whether its tasks never end, so that a run must say how many it wants."""
+
     system_prompt: str | None = None
     """Opens every conversation, unless a task brings its own messages."""
 

@@ -34,6 +34,7 @@ class ArithmeticEnvironment(Environment):
 
     Config = ArithmeticConfig
     name = "arithmetic"
+    endless = True
 
     def __init__(self, config: ArithmeticConfig | None = None) -> None:
         self._config = config or ArithmeticConfig()
