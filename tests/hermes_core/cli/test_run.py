@@ -191,12 +191,9 @@ def test_killed_at_any_moment_it_is_finished_by_resume(tmp_path: Path) -> None:
 def test_an_interrupt_ends_in_order_and_says_how_to_resume(tmp_path: Path) -> None:
     with start(tmp_path) as process:
         wait_for_rows(tmp_path, 20)
-        interrupted = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
-        took = time.monotonic() - interrupted
+        _, said = process.communicate(timeout=5)  # what users are promised
     assert process.returncode == 130, said
-    assert took < 5
     assert "--resume" in said
     assert left_behind(tmp_path) == []
     assert str(tmp_path) not in Path("/proc/mounts").read_text()

@@ -62,7 +62,7 @@ async def test_results_come_back_in_order() -> None:
 
     tool = Plain(wait)
     requests = [request(tool, s=0.03), request(tool, s=0.01), request(tool, s=0.02)]
-    with anyio.fail_after(2):
+    with anyio.fail_after(30):
         results = await DefaultBatchExecutor().execute(requests)
     assert [result.output for result in results] == [0.03, 0.01, 0.02]
     assert [result.call_id for result in results] == [asked.call.id for asked in requests]
@@ -163,7 +163,7 @@ async def test_closing_cancels_what_runs() -> None:
         with pytest.raises(LeaseStateError, match="closed"):
             await executor.execute([request(Plain(hang, timeout_s=60.0))])
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks, DefaultBatchExecutor() as executor:
             tasks.start_soon(call)
             await anyio.wait_all_tasks_blocked()

@@ -214,9 +214,7 @@ def test_a_killed_run_is_finished_by_resuming_it(tmp_path: Path, stop: signal.Si
                 assert process.poll() is None
                 time.sleep(0.005)
             process.send_signal(stop)
-            begin = time.monotonic()
-            process.wait()
-            assert time.monotonic() - begin < 5
+            process.wait(60)
         assert file.read_bytes().count(b"\n") < 2 * tasks
         if stop == signal.SIGINT:
             assert Run.load(out).statistics.trajectories == len(keys(out))

@@ -180,7 +180,7 @@ async def test_a_daemon_that_stays_away_is_lost(sandbox: Sandbox) -> None:
         await slot.open()
         bad.down = True
         client.reconnect()
-        with anyio.fail_after(5), pytest.raises(SandboxLostError, match=r"could not be reached for 0\.2 s"):
+        with anyio.fail_after(30), pytest.raises(SandboxLostError, match=r"could not be reached for 0\.2 s"):
             await slot.exec(("true",), timeout_s=5)
         with pytest.raises(SandboxLostError):
             await slot.exec(("true",), timeout_s=5)
@@ -192,7 +192,7 @@ async def test_a_daemon_that_is_dead_is_lost_at_once(sandbox: Sandbox) -> None:
     async with anyio.create_task_group() as tasks:
         await tasks.start(client.run)
         await sandbox.stop()
-        with anyio.fail_after(5), pytest.raises(SandboxLostError):
+        with anyio.fail_after(30), pytest.raises(SandboxLostError):
             await SlotClient(client, 0).open()
 
 
@@ -205,7 +205,7 @@ async def test_another_daemon_at_the_same_place_is_not_the_sandbox(sandbox: Sand
             await tasks.start(client.run)
             bad.inner = other
             client.reconnect()
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 await client.wait_ended()
         assert "started anew" in (client.lost or "")
 

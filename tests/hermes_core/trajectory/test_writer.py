@@ -49,7 +49,7 @@ async def test_appends_share_commits_and_a_lone_one_does_not_wait(tmp_path: Path
             for index in range(200):
                 tasks.start_soon(writer.append, numbered(index))
         # One by one, at one commit each 50 ms, it would take ten seconds.
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 8
 
 
 @pytest.mark.anyio
