@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from hermes_core import Hermes, Message, Task, ToolCall, Toolset
+from hermes_core.config import load_settings
 from hermes_core.exceptions import LeaseStateError, UnknownNameError, UsageError
 from hermes_core.observers import Observer
 from hermes_envs.arithmetic import ArithmeticEnvironment
@@ -139,6 +140,15 @@ async def test_names_and_settings_are_checked_before_anything_starts() -> None:
         Hermes(backend="nope")
     with pytest.raises(UsageError, match="not entered"):
         await Hermes().acquire()
+
+
+async def test_a_profile_of_the_settings_is_leased_by_name() -> None:
+    settings = load_settings(profiles={"loud": {"env": {"VOLUME": "11", "BASS": "3"}}})
+    async with Hermes(settings=settings) as hermes:
+        async with hermes.lease("loud", env={"BASS": "9"}) as slot:
+            assert (await slot.exec("echo $VOLUME $BASS")).stdout == "11 9\n"
+        with pytest.raises(UnknownNameError, match="unknown profile 'quiet'"):
+            await hermes.acquire("quiet")
 
 
 async def test_it_is_entered_once() -> None:

@@ -384,7 +384,8 @@ class Hermes:
         profile = self._settings.profiles.get(name)
         if profile is None:
             raise UnknownNameError("profile", name, self._settings.profiles)
-        return replace(request, image=request.image or profile.image, env={**profile.env, **request.env})
+        # Resolved here: a pool knows images and variables, not the names that the settings give them.
+        return replace(request, profile=None, image=request.image or profile.image, env={**profile.env, **request.env})
 
     def _environment(self, environment: str | Environment, config: Mapping[str, object] | None) -> Environment:
         if isinstance(environment, str):

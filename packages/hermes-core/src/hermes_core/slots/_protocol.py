@@ -19,7 +19,7 @@ class LeaseRequest:
     """What a caller wants to lease.
 
     Attributes:
-        profile: Name of a sandbox profile, or None for the default one.
+        profile: Name of a sandbox profile; `Hermes` resolves it, and a pool refuses what it does not know.
         image: Image of the task's own, or None.
         network: Network policy of the slot.
         env: Variables of every command in the slot.
