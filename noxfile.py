@@ -58,7 +58,7 @@ def tests(session: nox.Session) -> None:
     install_wheels(session, *TEST_TOOLS)
     if "HERMES_REQUIRE_ENGINES" in os.environ:
         session.run("hermes", "models", "pull", "smollm2")
-    session.run("pytest", "-n", "4", "--dist", "worksteal", *session.posargs)
+    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
 
 
 @nox.session
