@@ -91,14 +91,14 @@ class Hermes:
         self._backend = self._catalogue.backend(backend, backend_config or {}) if isinstance(backend, str) else backend
         names = [toolset if isinstance(toolset, str) else toolset.name for toolset in toolsets]
         self._tools = self._catalogue.tools(names)
-        self._observers = (
+        watching = (
             *observers,
             *(self._catalogue.load("observer", name)() for name in self._settings.observers),
         )
         self._interceptors: tuple[Interceptor, ...] = tuple(
             self._catalogue.load("interceptor", name)() for name in self._settings.interceptors
         )
-        self._started = started_engine(self._catalogue, self._settings, self._backend, self._observers)
+        self._started = started_engine(self._catalogue, self._settings, self._backend, watching)
         self._engine: Engine | None = None
         self._entered = False
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hermes_core.cli._main import EXIT_INTERRUPTED
 from hermes_core.exceptions import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 EXIT_FAILURES = 1
-EXIT_INTERRUPTED = 130
 EXIT_FORCED = 137
 
 
