@@ -117,7 +117,7 @@ def test_private_file_systems_are_capped(client: Client) -> None:
     for path in ("/tmp/f", "/dev/shm/f", "/home/agent/f"):
         assert client.sh(f"head -c 3000000 /dev/zero > {path}", slot=1)["exit_code"] != 0
     client.call("slot.reset", slot=1)
-    assert client.call("slot.open", slot=1, limits={"memory_bytes": 5}).kind == "bad_request"
+    assert client.call("slot.open", slot=1, limits={"gravity": 5}).kind == "bad_request"
 
 
 def test_ordinary_programs_work(client: Client) -> None:

@@ -22,7 +22,6 @@ INIT = "/.hermes/cat"
 HOST_NAME = "hermes"
 
 ENVIRONMENT: dict[str, str] = {
-    "HOME": HOME,
     "LANG": "C.UTF-8",
     "LOGNAME": "agent",
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import struct
@@ -12,11 +11,11 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable
 
-from hermes_sandboxd._bubblewrap import WORKSPACE, command_environment, search
 from hermes_sandboxd._link import Outflow
 from hermes_sandboxd._output import KeptOutput
 from hermes_sandboxd._protocol import INLINE_BYTES, answer, notification
 from hermes_sandboxd._reactor import READ, WRITE
+from hermes_sandboxd._surroundings import LaunchError
 
 if TYPE_CHECKING:
     from hermes_sandboxd._killing import Processes
@@ -56,28 +55,20 @@ class Command:
         """Spawn the command."""
         self._spared = self._around.processes.survivors()
         self._started = time.monotonic()
-        failure = self._spawn()
-        if failure is not None:
-            self._finish_unstarted(*failure)
+        try:
+            self._spawn()
+        except LaunchError as error:
+            self._finish_unstarted(error)
             return
         self._pidfd = os.pidfd_open(self._pid)
         self._reactor.add(self._pidfd, READ, lambda _: self._exited())
         self._watch_output()
         if self._stdin >= 0:
             self._watch_input()
-        self._reactor.deadline = self._started + self._params["timeout_s"]
-        self._reactor.on_deadline = lambda: self.end("timed_out")
+        self._reactor.set_timer(self._started + self._params["timeout_s"], self._time_out)
 
-    def _spawn(self) -> tuple[int, str] | None:
+    def _spawn(self) -> None:
         params = self._params
-        folder = os.path.join(WORKSPACE, params["cwd"]) if params["cwd"] else WORKSPACE
-        try:
-            os.chdir(folder)
-        except OSError as error:
-            return 126, f"{folder}: {error.strerror}"
-        except ValueError as error:
-            return 126, f"{folder!r}: {error}"
-        environment = command_environment(self._around.environment, {"PWD": folder}, params["env"])
         ends = [os.pipe() for _ in _STREAMS]
         streams = [self._around.null, ends[0][1], ends[1][1]]
         if self._input or not self._input_ended:
@@ -87,33 +78,18 @@ class Command:
             os.set_blocking(reading, False)
             self._pipes[index] = reading
         try:
-            return self._try_paths(environment, streams)
+            self._pid = self._around.launch(params["argv"], params["cwd"], params["env"], streams)
         finally:
             for descriptor in streams:
                 if descriptor != self._around.null:
                     os.close(descriptor)
 
-    def _try_paths(self, environment: dict[str, str], streams: list[int]) -> tuple[int, str] | None:
-        argv = self._params["argv"]
-        failure = 127, f"{argv[0]}: not found"
-        for path in search(argv[0], environment.get("PATH", "")):
-            try:
-                self._pid = self._around.spawn(path, argv, environment, streams)
-            except OSError as error:  # noqa: PERF203 - beside a system call it costs nothing
-                if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                    failure = 126, f"{argv[0]}: {error.strerror}"
-            except ValueError as error:
-                return 126, f"{argv[0]!r}: {error}"
-            else:
-                return None
-        return failure
-
-    def _finish_unstarted(self, exit_code: int, reason: str) -> None:
+    def _finish_unstarted(self, error: LaunchError) -> None:
         for descriptor in (*self._pipes, self._stdin):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._kept[1].add(f"hermes: {reason}\n".encode(errors="replace"))
-        self._report(exit_code << 8)
+        self._kept[1].add(f"hermes: {error}\n".encode(errors="replace"))
+        self._report(error.exit_code << 8)
 
     def _watch_output(self) -> None:
         for index, descriptor in enumerate(self._pipes):
@@ -219,6 +195,9 @@ class Command:
         """Kill the command; it still answers."""
         self.end("cancelled")
 
+    def _time_out(self) -> None:
+        self.end("timed_out")
+
     def end(self, reason: str) -> None:
         """Kill everything that this command started, for `reason`: "timed_out" or "cancelled"."""
         if self._answer is not None or not self._pid:
@@ -240,7 +219,7 @@ class Command:
         self._finish(status)
 
     def _finish(self, status: int) -> None:
-        self._reactor.deadline = None
+        self._reactor.clear_timer(self._time_out)
         self._reactor.remove(self._pidfd)
         os.close(self._pidfd)
         for index in range(len(_STREAMS)):

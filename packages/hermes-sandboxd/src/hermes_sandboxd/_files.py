@@ -14,14 +14,13 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable
 
-from hermes_sandboxd._bubblewrap import WORKSPACE
-from hermes_sandboxd._link import Link, Outflow
+from hermes_sandboxd._link import Outflow
 from hermes_sandboxd._protocol import CHUNK_BYTES, INLINE_BYTES, Refusal, answer, notification, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hermes_sandboxd._reactor import Reactor
+    from hermes_sandboxd._surroundings import Surroundings
 
 _OPEN = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _HASH_BYTES = 4 * CHUNK_BYTES
@@ -42,7 +41,8 @@ _KINDS = {
 
 
 @contextmanager
-def _refusing(path: str) -> Iterator[None]:
+def refusing(path: str) -> Iterator[None]:
+    """Turn the errors of the operating system about `path` into refusals."""
     try:
         yield
     except OSError as error:
@@ -51,7 +51,8 @@ def _refusing(path: str) -> Iterator[None]:
         raise Refusal("bad_request", f"{path!r}: {error}") from None
 
 
-def _check_regular(path: str, mode: int) -> None:
+def check_regular(path: str, mode: int) -> None:
+    """Refuse everything but a regular file."""
     if stat.S_ISDIR(mode):
         raise Refusal("is_directory", f"{path}: is a directory")
     if not stat.S_ISREG(mode):
@@ -62,15 +63,15 @@ class Reading:
     """One `slot.read`."""
 
     def __init__(
-        self, reactor: Reactor, link: Link, request_id: int, params: dict[str, Any], done: Callable[[], None]
+        self, around: Surroundings, request_id: int, params: dict[str, Any], body: bytes, done: Callable[[], None]
     ) -> None:
-        self._reactor = reactor
-        self._link = link
+        self._reactor = around.reactor
+        self._link = link = around.link
         self._id = request_id
         self._params = params
         self._done = done
         self._flow = Outflow(link, request_id)
-        self._path = os.path.join(WORKSPACE, params["path"])
+        self._path = around.path(params["path"])
         self._file = -1
         self._size = 0
         self._position = params["offset"]
@@ -81,11 +82,11 @@ class Reading:
 
     def start(self) -> None:
         """Open the file and answer, or begin to send."""
-        with _refusing(self._path):
+        with refusing(self._path):
             self._file = os.open(self._path, os.O_RDONLY | _OPEN)
             found = os.fstat(self._file)
             try:
-                _check_regular(self._path, found.st_mode)
+                check_regular(self._path, found.st_mode)
                 self._measure(found.st_size)
             except Refusal:
                 os.close(self._file)
@@ -105,7 +106,7 @@ class Reading:
 
     def _turn(self) -> None:
         try:
-            with _refusing(self._path):
+            with refusing(self._path):
                 self._step()
         except Refusal as error:
             self._link.send(refusal(self._id, error))
@@ -180,20 +181,14 @@ class Writing:
     """
 
     def __init__(
-        self,
-        reactor: Reactor,
-        link: Link,
-        request_id: int,
-        params: dict[str, Any],
-        body: bytes,
-        done: Callable[[], None],
+        self, around: Surroundings, request_id: int, params: dict[str, Any], body: bytes, done: Callable[[], None]
     ) -> None:
-        self._reactor = reactor
-        self._link = link
+        self._reactor = around.reactor
+        self._link = around.link
         self._id = request_id
         self._params = params
         self._done = done
-        self._path = os.path.join(WORKSPACE, params["path"])
+        self._path = around.path(params["path"])
         self._temporary = ""
         self._file = -1
         self._size = 0
@@ -207,7 +202,7 @@ class Writing:
         size = self._params["body"]["size"] if "body" in self._params else sum(map(len, self._chunks))
         if size > self._params["max_bytes"]:
             raise Refusal("too_large", f"{self._path}: {size} bytes, over the limit of {self._params['max_bytes']}")
-        with _refusing(self._path):
+        with refusing(self._path):
             # Through links, so that a link stays one and its target changes.
             self._path = os.path.realpath(self._path)
             self._open()
@@ -218,7 +213,7 @@ class Writing:
         if self._params["parents"]:
             os.makedirs(folder, exist_ok=True)
         try:
-            _check_regular(self._path, os.lstat(self._path).st_mode)
+            check_regular(self._path, os.lstat(self._path).st_mode)
         except FileNotFoundError:
             pass
         temporary = os.path.join(folder, f".hermes-{os.urandom(8).hex()}")
@@ -230,7 +225,7 @@ class Writing:
 
     def _turn(self) -> None:
         try:
-            with _refusing(self._path):
+            with refusing(self._path):
                 self._step()
         except Refusal as error:
             self._fail(error)

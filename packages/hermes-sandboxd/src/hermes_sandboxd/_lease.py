@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from hermes_sandboxd._bubblewrap import HOME, WORKSPACE, slot_arguments, system_arguments
-from hermes_sandboxd._params import scratch_sizes
+from hermes_sandboxd._params import complete_limits
 from hermes_sandboxd._protocol import Refusal
 from hermes_sandboxd._removal import remove_tree
 from hermes_sandboxd._supervision import SupervisorLink, ZygoteLink
@@ -80,12 +80,14 @@ class Lease:
         descriptors = [theirs.fileno()] + ([] if self._claim is None else [self._claim.descriptor])
         forked = host.zygote.fork(self._slot, descriptors)
         theirs.close()
+        limits = complete_limits(params["limits"])
         argv = [
             host.bubblewrap,
             *system_arguments(host.state.etc, host.state.bound, params["network"], host.state.init(uid)),
-            *slot_arguments(self._workspace, **scratch_sizes(params["limits"])),
+            *slot_arguments(self._workspace, limits["tmp_bytes"], limits["home_bytes"]),
         ]
-        self.link.send({"method": "open", "params": {"argv": argv, "uid": uid, "env": params["env"]}})
+        spec = {"argv": argv, "uid": uid, "env": params["env"], "workspace": WORKSPACE, "home": HOME}
+        self.link.send({"method": "open", "params": spec})
         try:
             self._pid = await asyncio.wait_for(forked, _OPEN_S)
             await asyncio.wait_for(self._ready, _OPEN_S)

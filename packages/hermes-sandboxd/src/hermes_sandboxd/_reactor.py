@@ -1,4 +1,4 @@
-"""A poll loop of a few callbacks: all that a supervisor needs, at a fraction of the memory of an event loop."""
+"""A poll loop of a few callbacks and timers: all that a supervisor needs, at a fraction of an event loop's memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ Callback = Callable[[int], None]
 
 
 class Reactor:
-    """Calls back when a descriptor is ready, when the one deadline has passed, and between turns when asked to."""
+    """Calls back when a descriptor is ready, when a timer has run out, and between turns when asked to."""
 
-    __slots__ = ("_callbacks", "_poll", "deadline", "on_deadline", "on_turn")
+    __slots__ = ("_callbacks", "_poll", "_timers", "on_turn")
 
     def __init__(self) -> None:
         self._poll = select.poll()
         self._callbacks: dict[int, Callback] = {}
-        self.deadline: float | None = None
-        self.on_deadline: Callable[[], None] | None = None
+        self._timers: dict[Callable[[], None], float] = {}
         self.on_turn: Callable[[], None] | None = None
 
     def add(self, descriptor: int, events: int, callback: Callback) -> None:
@@ -38,22 +37,35 @@ class Reactor:
         """Tell whether `descriptor` is being watched."""
         return descriptor in self._callbacks
 
+    def set_timer(self, when: float, callback: Callable[[], None]) -> None:
+        """Call `callback()` once at the time `when` of the monotonic clock; replaces its earlier timer."""
+        self._timers[callback] = when
+
+    def clear_timer(self, callback: Callable[[], None]) -> None:
+        """Forget the timer of `callback`; none is no error."""
+        self._timers.pop(callback, None)
+
     def run_once(self) -> None:
         """Wait for the next event and handle what is ready."""
         timeout: float | None = None
         if self.on_turn is not None:
             timeout = 0
-        elif self.deadline is not None:
-            # Rounded up: waking a moment too early would spin until the deadline.
-            timeout = max(0, int((self.deadline - time.monotonic()) * 1000) + 1)
+        elif self._timers:
+            # Rounded up: waking a moment too early would spin until the timer has run out.
+            timeout = max(0, int((min(self._timers.values()) - time.monotonic()) * 1000) + 1)
         for descriptor, events in self._poll.poll(timeout):
             callback = self._callbacks.get(descriptor)
             # An earlier callback of this turn may have removed it.
             if callback is not None:
                 callback(events)
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            self.deadline = None
-            if self.on_deadline is not None:
-                self.on_deadline()
+        if self._timers:
+            self._run_timers()
         if self.on_turn is not None:
             self.on_turn()
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        for callback in [callback for callback, when in self._timers.items() if when <= now]:
+            # An earlier one of this turn may have cleared it.
+            if self._timers.pop(callback, None) is not None:
+                callback()

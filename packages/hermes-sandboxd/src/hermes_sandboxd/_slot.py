@@ -127,7 +127,7 @@ class Slot:
             self._enforce(request.params["timeout_s"] + DEADLINE_GRACE_S)
 
     def _is_served_by_supervisor(self, request: Request) -> bool:
-        return request.method in ("slot.exec", "slot.read", "slot.write")
+        return request.method not in ("slot.open", "slot.reset")
 
     def _received(self, message: dict[str, Any], body: bytes | None) -> None:
         request = self._current

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import socket
-from typing import Any, Union
+from typing import Any, Callable, Protocol
 
 from hermes_sandboxd._command import Command
 from hermes_sandboxd._files import Reading, Writing
@@ -19,7 +19,34 @@ from hermes_sandboxd._protocol import Refusal, notification, refusal
 from hermes_sandboxd._reactor import READ, Reactor
 from hermes_sandboxd._surroundings import Surroundings
 
-Operation = Union[Command, Reading, Writing]
+
+class Operation(Protocol):
+    """What serves one request: made, then started; calls `done` after it has answered.
+
+    Made as `operation(around, request_id, params, body, done)`, where `body` is what came inside the request's frame.
+    """
+
+    def start(self) -> None:
+        """Begin; a `Refusal` raised here is the answer."""
+
+    def data(self, body: bytes, end: bool) -> None:
+        """Take a chunk of the request's body."""
+
+    def credit(self, count: int) -> None:
+        """Take credit for outgoing bodies."""
+
+    def resume(self) -> None:
+        """Go on sending: the link made room."""
+
+    def cancel(self) -> None:
+        """End soon; it still answers."""
+
+
+_OPERATIONS: dict[str, Callable[[Surroundings, int, dict[str, Any], bytes, Callable[[], None]], Operation]] = {
+    "slot.exec": Command,
+    "slot.read": Reading,
+    "slot.write": Writing,
+}
 
 
 def run(sock: socket.socket) -> None:
@@ -73,7 +100,7 @@ class Supervisor:
         self._reactor = Reactor()
         self._link = Link(sock, self._reactor, self._handle)
         self._link.on_relief = self._relieved
-        self._around = Surroundings(self._reactor, self._link, spec["env"], joined.oom_score, processes)
+        self._around = Surroundings(self._reactor, self._link, spec, joined.oom_score, processes)
         self._operation: Operation | None = None
         self._id: int | None = None
         self._init = joined.init_pidfd
@@ -119,12 +146,10 @@ class Supervisor:
     def _start(self, request_id: int, method: str, params: dict[str, Any], body: bytes) -> None:
         self._id = request_id
         try:
-            if method == "slot.exec":
-                self._operation = Command(self._around, request_id, params, body, self._done)
-            elif method == "slot.read":
-                self._operation = Reading(self._reactor, self._link, request_id, params, self._done)
-            else:
-                self._operation = Writing(self._reactor, self._link, request_id, params, body, self._done)
+            made = _OPERATIONS.get(method)
+            if made is None:
+                raise Refusal("bad_method", f"{method} is not served here")
+            self._operation = made(self._around, request_id, params, body, self._done)
             self._operation.start()
         except Refusal as error:
             self._link.send(refusal(request_id, error))

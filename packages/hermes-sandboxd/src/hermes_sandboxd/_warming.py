@@ -27,7 +27,7 @@ def warm_up() -> None:
     oom_score = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     try:
         joined = Joined(os.getpid(), pidfd, -1, oom_score, (), 0)
-        supervisor = Supervisor(theirs, {"env": {}}, joined, SlotProcesses("/dev/null"))
+        supervisor = Supervisor(theirs, {"env": {}, "workspace": "/", "home": "/"}, joined, SlotProcesses("/dev/null"))
         for request_id in range(1, _ROUNDS + 1):
             ours.sendall(encode_frame(_request(request_id)))
             _await_answer(supervisor, ours)
