@@ -22,17 +22,23 @@ __all__ = [
     "daemon_arguments",
     "encode_frame",
     "find_bubblewrap",
+    "remove_abandoned",
+    "remove_tree",
 ]
 
 _LAZY = {
     "NamespaceReport": "hermes_sandboxd._check",
     "build_zipapp": "hermes_sandboxd._zipapp",
     "check_namespaces": "hermes_sandboxd._check",
+    "remove_abandoned": "hermes_sandboxd._state",
+    "remove_tree": "hermes_sandboxd._removal",
 }
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hermes_sandboxd._check import NamespaceReport, check_namespaces
+    from hermes_sandboxd._removal import remove_tree
+    from hermes_sandboxd._state import remove_abandoned
     from hermes_sandboxd._zipapp import build_zipapp
 
 

@@ -58,9 +58,8 @@ class StateFolder:
 
     def _take_over(self) -> None:
         if os.listdir(self.path):
-            if not _is_abandoned(self.path):
+            if not remove_abandoned(self.path):
                 raise StateError(f"{self.path}: in use by another daemon, or not a state folder of hermes-sandboxd")
-            remove_tree(self.path)
             os.mkdir(self.path)
 
     def remove_abandoned_siblings(self) -> None:
@@ -68,9 +67,9 @@ class StateFolder:
         parent = os.path.dirname(self.path)
         for name in os.listdir(parent):
             path = os.path.join(parent, name)
-            if path != self.path and _is_abandoned(path):
+            if path != self.path:
                 try:
-                    remove_tree(path)
+                    remove_abandoned(path)
                 except OSError as error:
                     sys.stderr.write(f"hermes-sandboxd: {path}: left behind, cannot be removed: {error}\n")
 
@@ -113,7 +112,12 @@ def _lock(folder: str) -> int:
     return descriptor
 
 
-def _is_abandoned(folder: str) -> bool:
+def remove_abandoned(folder: str) -> bool:
+    """Remove a state folder of this user that no daemon has, and say whether it was one.
+
+    Raises:
+        OSError: It is one, and something in it cannot be removed.
+    """
     try:
         if os.lstat(folder).st_uid != os.geteuid():
             return False
@@ -122,6 +126,7 @@ def _is_abandoned(folder: str) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_tree(folder)  # under the lock: nobody else may be at work in the tree
     except BlockingIOError:
         return False
     finally:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from hermes_core.default_plugins.local_backend import LocalBackend, LocalConfig
-from hermes_core.default_plugins.local_backend._state import state_root
+from hermes_core.default_plugins.local_backend._state import LOCK, state_root
 from hermes_core.exceptions import BackendUnavailableError, ConfigError
 from hermes_core.sandbox import SandboxSpec
 
@@ -153,6 +153,46 @@ async def test_what_is_left_of_the_killed_is_swept_and_what_lives_is_not(owner: 
             pass
         assert [path for path in left if path.exists()] == []
         assert [info.name for info in await backend.list(owner)] == ["alive"]
+
+
+async def test_cleanup_removes_what_nobody_holds_and_leaves_what_lives(owner: str) -> None:
+    async with LocalBackend() as backend:
+        sandbox = await backend.start(SandboxSpec(slots=1), owner, "alive")
+        left = await anyio.to_thread.run_sync(plant_remains, owner)
+        (left[0] / LOCK).touch()
+        (left[0] / "work").mkdir(0o000)
+        other = LocalBackend()  # never entered
+        states = {info.name: info.state for info in await other.list(owner)}
+        assert states == {"alive": "running", "dead": "left behind"}
+        assert not await other.cleanup(f"{owner}x")
+        assert [info.name for info in await other.cleanup(owner)] == ["dead"]
+        assert not any(path.exists() for path in left)
+        assert await other.cleanup(owner) == []
+        assert [(info.name, info.state) for info in await other.list(owner)] == [("alive", "running")]
+        assert await sandbox.alive() is None
+
+
+async def test_what_may_be_starting_is_not_left_behind(owner: str) -> None:
+    folder = state_root(None) / f"{owner}~young"
+    folder.mkdir()
+    try:
+        assert [info.state for info in await LocalBackend().list(owner)] == ["starting"]
+        assert await LocalBackend().cleanup(owner) == []
+        assert folder.exists()
+    finally:
+        folder.rmdir()
+
+
+async def test_looking_makes_nothing(tmp_path: Path) -> None:
+    backend = LocalBackend(LocalConfig(state_dir=tmp_path / "state", bubblewrap=Path("/no/bwrap")))
+    assert not await backend.list()
+    assert not await backend.cleanup()
+    assert not (tmp_path / "state").exists()
+
+
+async def test_a_state_folder_that_others_can_write_is_not_cleaned_up(open_folder: Path) -> None:
+    with pytest.raises(BackendUnavailableError, match="state folder"):
+        await LocalBackend(LocalConfig(state_dir=open_folder)).cleanup()
 
 
 def plant_remains(owner: str) -> list[Path]:

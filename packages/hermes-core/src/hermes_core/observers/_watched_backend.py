@@ -56,6 +56,10 @@ class WatchedBackend:
         """As of the backend."""
         return await self._backend.list(owner)
 
+    async def cleanup(self, owner: str | None = None) -> Sequence[SandboxInfo]:
+        """As of the backend."""
+        return await self._backend.cleanup(owner)
+
     async def __aenter__(self) -> Self:
         """As of the backend."""
         await self._backend.__aenter__()

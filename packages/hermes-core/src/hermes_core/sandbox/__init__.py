@@ -8,6 +8,7 @@ from hermes_core.sandbox._protocol import (
     SandboxBackend,
     SandboxInfo,
     SandboxSpec,
+    SandboxState,
 )
 from hermes_core.sandbox._runtime import Runtime, host_runtime
 from hermes_core.sandbox._slot_client import MAX_FILE_BYTES, CommandOutcome, FileContent, OpenedSlot, SlotClient
@@ -28,6 +29,7 @@ __all__ = [
     "SandboxFacts",
     "SandboxInfo",
     "SandboxSpec",
+    "SandboxState",
     "SlotClient",
     "UnixStream",
     "connect_unix",

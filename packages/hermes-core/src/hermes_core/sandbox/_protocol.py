@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from anyio.abc import ByteStream
     from pydantic import BaseModel
 
-__all__ = ["Capabilities", "NetworkPolicy", "Sandbox", "SandboxBackend", "SandboxInfo", "SandboxSpec"]
+__all__ = ["Capabilities", "NetworkPolicy", "Sandbox", "SandboxBackend", "SandboxInfo", "SandboxSpec", "SandboxState"]
 
 NetworkPolicy = Literal["none", "host"]
+SandboxState = Literal["running", "starting", "left behind"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,19 @@ class SandboxSpec:
 
 @dataclass(frozen=True, slots=True)
 class SandboxInfo:
-    """A sandbox that an owner left behind, or has running."""
+    """A sandbox that an owner left behind, or has running.
+
+    Attributes:
+        name: Unique among the owner's sandboxes.
+        owner: Who started it, as told to `start`.
+        state: `running`, `starting`, or `left behind`: its owner is dead, and `cleanup` removes what is left.
+        age_s: Seconds since it was started, if that is known.
+    """
 
     name: str
     owner: str
-    state: str
+    state: SandboxState
+    age_s: float | None = None
 
 
 class Sandbox(Protocol):
@@ -121,7 +130,28 @@ class SandboxBackend(Protocol):
         """
 
     async def list(self, owner: str | None = None) -> Sequence[SandboxInfo]:
-        """Find what an owner left, or what everyone has."""
+        """Find what an owner left, or what everyone has that this user may see.
+
+        Works on a backend that was not entered, and starts nothing: it asks for no more than looking takes.
+
+        Args:
+            owner: Whose; None for everyone's.
+
+        Raises:
+            BackendUnavailableError: There is no way to look.
+        """
+
+    async def cleanup(self, owner: str | None = None) -> Sequence[SandboxInfo]:
+        """Remove what dead owners left behind, and return it; what lives, or may be starting, is never touched.
+
+        Like `list` it works on a backend that was not entered. What cannot be removed stays listed.
+
+        Args:
+            owner: Whose; None for everyone's.
+
+        Raises:
+            BackendUnavailableError: There is no way to look.
+        """
 
     async def __aenter__(self) -> Self:
         """Get ready to start sandboxes.

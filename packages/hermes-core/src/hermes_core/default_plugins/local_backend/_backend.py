@@ -9,7 +9,14 @@ from anyio import to_thread
 
 from hermes_core.default_plugins.local_backend._config import LocalConfig
 from hermes_core.default_plugins.local_backend._sandbox import LocalSandbox
-from hermes_core.default_plugins.local_backend._state import folder_of, inspect, state_root, sweep
+from hermes_core.default_plugins.local_backend._state import (
+    clean_up,
+    existing_root,
+    folder_of,
+    inspect,
+    state_root,
+    sweep,
+)
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
 from hermes_core.sandbox import Capabilities
 from hermes_sandboxd import check_namespaces, find_bubblewrap
@@ -115,5 +122,11 @@ class LocalBackend:
         return sandbox
 
     async def list(self, owner: str | None = None) -> Sequence[SandboxInfo]:
-        """Find what an owner left, or what everyone has, by the state folders."""
-        return inspect(self._root or state_root(self._config.state_dir), owner)
+        """Find what an owner left, or what every run of this user has, by the state folders."""
+        root = existing_root(self._config.state_dir)
+        return inspect(root, owner) if root is not None else ()
+
+    async def cleanup(self, owner: str | None = None) -> Sequence[SandboxInfo]:
+        """Remove the state folders and sockets of which no process is left, and return whose they were."""
+        root = existing_root(self._config.state_dir)
+        return await to_thread.run_sync(clean_up, root, owner) if root is not None else ()

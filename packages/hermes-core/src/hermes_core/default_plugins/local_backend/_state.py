@@ -5,22 +5,27 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shutil
 import socket
 import stat
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hermes_core.exceptions import BackendUnavailableError, ConfigError
 from hermes_core.sandbox import SandboxInfo
+from hermes_sandboxd import remove_abandoned, remove_tree
 
-__all__ = ["LOCK", "folder_of", "inspect", "socket_of", "state_root", "sweep"]
+if TYPE_CHECKING:
+    from hermes_core.sandbox import SandboxState
+
+__all__ = ["LOCK", "clean_up", "existing_root", "folder_of", "inspect", "socket_of", "state_root", "sweep"]
 
 LOCK = ".hermes-sandboxd"
 """The daemon holds a lock on this file of its state folder as long as it lives."""
 
 SEPARATOR = "~"
+SOCKET_SUFFIX = ".sock"
 LONGEST_SOCKET_PATH = 107
 LONGEST_DEFAULT = 40
 """A folder that nobody named must leave room for the names of sockets below it."""
@@ -36,7 +41,7 @@ def state_root(configured: Path | None) -> Path:
     Raises:
         BackendUnavailableError: It cannot be made, or somebody else could meddle with it.
     """
-    root = configured.absolute() if configured is not None else _default_root()
+    root = _root(configured)
     try:
         root.mkdir(mode=0o711, parents=configured is not None, exist_ok=True)
         facts = root.lstat()
@@ -45,12 +50,35 @@ def state_root(configured: Path | None) -> Path:
             f"the state folder {root} cannot be made: {error.strerror}",
             hint="choose another: -B state_dir=FOLDER",
         ) from error
+    _check_ours(root, facts)
+    return root
+
+
+def existing_root(configured: Path | None) -> Path | None:
+    """Return the folder above all state folders, checked, or None if nobody has made it yet.
+
+    Raises:
+        BackendUnavailableError: Somebody else could meddle with it.
+    """
+    root = _root(configured)
+    try:
+        facts = root.lstat()
+    except OSError:
+        return None
+    _check_ours(root, facts)
+    return root
+
+
+def _root(configured: Path | None) -> Path:
+    return configured.absolute() if configured is not None else _default_root()
+
+
+def _check_ours(root: Path, facts: os.stat_result) -> None:
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
         raise BackendUnavailableError(
             f"the state folder {root} is not a folder that only this user can write",
             hint="choose another: -B state_dir=FOLDER",
         )
-    return root
 
 
 def folder_of(root: Path, owner: str, name: str) -> Path:
@@ -69,35 +97,73 @@ def folder_of(root: Path, owner: str, name: str) -> Path:
 
 def socket_of(folder: Path) -> Path:
     """Return the path of the socket of a sandbox with that state folder."""
-    return folder.with_name(folder.name + ".sock")
+    return folder.with_name(folder.name + SOCKET_SUFFIX)
 
 
 def inspect(root: Path, owner: str | None) -> list[SandboxInfo]:
-    """Return the sandboxes of an owner, or of everyone, by their state folders."""
+    """Return the sandboxes of an owner, or of everyone, by their state folders and sockets."""
     found = []
-    for folder in sorted(root.iterdir()):
-        its_owner, separator, name = folder.name.rpartition(SEPARATOR)
-        if separator and folder.is_dir() and owner in (None, its_owner):
-            found.append(SandboxInfo(name, its_owner, "running" if _is_locked(folder) else "left behind"))
+    for folder in _folders(root):
+        its_owner, _, name = folder.name.rpartition(SEPARATOR)
+        if owner in (None, its_owner) and (seen := _look(folder)) is not None:
+            found.append(SandboxInfo(name, its_owner, *seen))
     return found
 
 
-def sweep(root: Path) -> None:
-    """Remove what is left of sandboxes whose every process was killed at once.
+def clean_up(root: Path, owner: str | None) -> list[SandboxInfo]:
+    """Remove what no process is left of, of an owner or of everyone; return what was removed."""
+    left = [info for info in inspect(root, owner) if info.state == "left behind"]
+    return [info for info in left if _remove(folder_of(root, info.owner, info.name))]
 
-    Folders with a lock are swept by the next daemon. Young entries are spared: their daemon may be starting.
+
+def sweep(root: Path) -> None:
+    """Remove the little that is left of sandboxes whose every process was killed at once.
+
+    Folders with a lock, which may be large, are swept by the next daemon.
     """
-    for path in list(root.iterdir()):
+    for folder in _folders(root):
+        seen = _look(folder)
+        if seen is not None and seen[0] == "left behind" and not (folder / LOCK).exists():
+            _remove(folder)
+
+
+def _folders(root: Path) -> list[Path]:
+    """The state folders of all sandboxes of which a folder or a socket is there."""
+    names = {name.removesuffix(SOCKET_SUFFIX) for name in os.listdir(root) if SEPARATOR in name}
+    return [root / name for name in sorted(names)]
+
+
+def _look(folder: Path) -> tuple[SandboxState, float] | None:
+    """The state and the age of a sandbox; None if it is gone, or somebody else's."""
+    for path in (folder / LOCK, folder, socket_of(folder)):
         try:
             facts = path.lstat()
-            if SEPARATOR not in path.name or facts.st_uid != os.geteuid() or time.time() - facts.st_mtime < YOUNG_S:
-                continue
-            if stat.S_ISSOCK(facts.st_mode) and not _is_answered(path):
-                path.unlink()
-            elif stat.S_ISDIR(facts.st_mode) and not (path / LOCK).exists():
-                shutil.rmtree(path)
-        except OSError as error:
-            _logger.debug("%s is left: %s", path, error)  # somebody else sweeps at the same time
+        except OSError:
+            continue
+        if facts.st_uid != os.geteuid():
+            return None
+        age_s = max(0.0, time.time() - facts.st_mtime)
+        if path.name == LOCK:
+            return ("running" if _is_locked(path) else "left behind"), age_s
+        # A daemon listens, makes its folder and locks it, in this order, and removes its folder last.
+        young = age_s < YOUNG_S or (stat.S_ISSOCK(facts.st_mode) and _is_answered(path))
+        return ("starting" if young else "left behind"), age_s
+    return None
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a state folder, with or without a lock, and its socket; say whether nothing is left."""
+    path = os.fspath(folder)
+    try:
+        if not remove_abandoned(path) and folder.exists():
+            if (folder / LOCK).exists():
+                return False  # somebody else is at it
+            remove_tree(path)
+        socket_of(folder).unlink(missing_ok=True)
+    except OSError as error:
+        _logger.warning("%s is left: %s", folder, error)
+        return False
+    return True
 
 
 def _default_root() -> Path:
@@ -124,9 +190,9 @@ def _is_answered(path: Path) -> bool:
     return True
 
 
-def _is_locked(folder: Path) -> bool:
+def _is_locked(lock: Path) -> bool:
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
