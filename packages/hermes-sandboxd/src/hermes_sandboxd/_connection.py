@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from hermes_sandboxd._daemon import Daemon
 
 _HIGH_WATER = 256 << 10
+_MOST_UNREAD_BYTES = 4 << 20
+"""With so much waiting for a client that does not read, nothing more is read from it either."""
 _HELLO_S = 30.0
 
 
@@ -67,7 +69,7 @@ class Connection(asyncio.BufferedProtocol):
                 if self._transport.is_closing():
                     return
                 self._handle(message, body)
-        except (FrameError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (FrameError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             self._daemon.log(f"connection closed: not this protocol: {error!r}")
             self._transport.abort()
 
@@ -78,6 +80,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The client reads again."""
         self._paused = False
+        self._transport.resume_reading()
         self._pump()
 
     # Called by sessions and requests.
@@ -86,6 +89,8 @@ class Connection(asyncio.BufferedProtocol):
         """Send a control frame: before all data that waits."""
         if not self._transport.is_closing():
             self._transport.write(frame)
+            if self._transport.get_write_buffer_size() > _MOST_UNREAD_BYTES:
+                self._transport.pause_reading()
 
     def wants_to_send(self, request: Request) -> None:
         """Send the request's data in turns with that of others."""
@@ -160,6 +165,12 @@ class Connection(asyncio.BufferedProtocol):
         if session.is_stale(request_id):
             self.send(encode_frame(refusal(request_id, Refusal("stale_id", f"{request_id} was acknowledged"))))
             return
+        try:
+            session.check_room()
+        except Refusal as error:
+            # Not remembered: it may be asked again under the same id.
+            self.send(encode_frame(refusal(request_id, error)))
+            return
         request = Request(session, request_id, message["method"], {}, body)
         session.requests[request_id] = request
         try:
@@ -182,16 +193,25 @@ class Connection(asyncio.BufferedProtocol):
         if method == "ack":
             session.acknowledge(params["ids"])
             return
-        request = session.requests.get(params["id"])
+        request = session.requests.get(_whole(params["id"]))
         if request is None or request.slot is None:
             # Answered and acknowledged while this was on its way, or refused.
             return
         if method == "data":
             if request.answer is None:
-                new = request.take(params["offset"], body)
-                request.slot.data(request, new, bool(params.get("end")))
+                end = params.get("end") is True
+                new = request.take(_whole(params["offset"]), body, end)
+                request.slot.data(request, new, end)
         elif method == "credit":
-            request.release(params["bytes"])
-            request.slot.credit(request, params["bytes"])
+            # Credit for what was never sent would let the daemon hold more than a window for this client.
+            released = request.release(_whole(params["bytes"]))
+            if released:
+                request.slot.credit(request, released)
         elif method == "cancel":
             request.slot.cancel(request)
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{str(value)[:50]!r} is not a whole number")
+    return value

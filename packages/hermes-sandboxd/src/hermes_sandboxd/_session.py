@@ -6,14 +6,18 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hermes_sandboxd._frames import encode_frame
-from hermes_sandboxd._protocol import Refusal, answer, notification, refusal
+from hermes_sandboxd._frames import FrameError, encode_frame
+from hermes_sandboxd._protocol import WINDOW_BYTES, Refusal, answer, notification, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hermes_sandboxd._connection import Connection
     from hermes_sandboxd._slot import Slot
+
+_MOST_REQUESTS = 4096
+_MOST_HELD_BYTES = 512 << 20
+_WEIGHED_EVERY = 64
 
 
 class Chunk(NamedTuple):
@@ -93,11 +97,20 @@ class Request:
 
     # The request's body, on its way in.
 
-    def take(self, offset: int, data: bytes) -> bytes:
-        """Return what is new of a chunk of the body that was sent on this connection."""
+    def take(self, offset: int, data: bytes, end: bool) -> bytes:
+        """Return what is new of a chunk of the body that was sent on this connection.
+
+        Raises:
+            ValueError: The client leaves something out, or sends what it did not announce or has no credit for.
+        """
+        size = self.params["body"]["size"] if "body" in self.params else 0
+        if not 0 <= offset <= self.received or offset + len(data) > size or (end and offset + len(data) < size):
+            raise ValueError(f"request {self.id}: {len(data)} bytes at {offset} are no part of its body")
         self._offered = offset + len(data)
-        new = data[max(0, self.received - offset) :] if offset <= self.received else b""
+        new = data[self.received - offset :]
         self.received += len(new)
+        if self.received - self.consumed > WINDOW_BYTES:
+            raise ValueError(f"request {self.id}: more of its body than there is credit for")
         self.give_credit()
         return new
 
@@ -123,15 +136,17 @@ class Request:
             self.unsent.append(chunk)
             connection.wants_to_send(self)
 
-    def release(self, count: int) -> None:
-        """Forget `count` bytes that the client has consumed."""
-        while count > 0 and self.retained:
+    def release(self, count: int) -> int:
+        """Forget `count` bytes that the client has consumed; return how many of them there were."""
+        left = count
+        while left > 0 and self.retained:
             chunk = self.retained[0]
-            if len(chunk.data) > count:
-                self.retained[0] = _rest(chunk, count)
-                return
-            count -= len(chunk.data)
+            if len(chunk.data) > left:
+                self.retained[0] = _rest(chunk, left)
+                return count
+            left -= len(chunk.data)
             self.retained.popleft()
+        return count - left
 
     def resume(self, offsets: dict[str, Any]) -> int:
         """Prepare to send again what a new connection lacks; return how many bytes the client turned out to have."""
@@ -154,7 +169,10 @@ class Request:
         """Answer the request."""
         if self.answer is not None:
             return
-        self.answer = encode_frame(message, body)
+        try:
+            self.answer = encode_frame(message, body)
+        except FrameError as error:
+            self.answer = encode_frame(refusal(self.id, Refusal("internal", f"the answer cannot be sent: {error}")))
         self.incoming.clear()
         self.params = {}
         self.body = b""
@@ -173,6 +191,14 @@ class Request:
         self.unsent.clear()
         self.finish(refusal(self.id, error))
 
+    @property
+    def held_bytes(self) -> int:
+        """How much memory its bodies and its answer take."""
+        sent = sum(len(chunk.data) for chunk in self.retained)
+        if self.answer is not None:
+            return sent + len(self.answer)
+        return sent + len(self.body) + self.received - self.consumed
+
 
 def _rest(chunk: Chunk, count: int) -> Chunk:
     return chunk._replace(offset=chunk.offset + count, data=chunk.data[count:])
@@ -189,6 +215,7 @@ class Session:
         self._expired = expired
         self._timer: asyncio.TimerHandle | None = None
         self._acknowledged = 0
+        self._until_weighed = _WEIGHED_EVERY
 
     def attach(self, connection: Connection) -> None:
         """Make `connection` the session's; an older one is closed."""
@@ -211,6 +238,23 @@ class Session:
             request.pause()
         self._timer = asyncio.get_running_loop().call_later(self._grace_s, self._expired, self)
 
+    def check_room(self) -> None:
+        """See that the client acknowledges what it was answered, before it asks for more.
+
+        Raises:
+            Refusal: Too much is kept for it.
+        """
+        if len(self.requests) >= _MOST_REQUESTS:
+            raise Refusal("too_many_requests", f"{len(self.requests)} requests are not answered or not acknowledged")
+        self._until_weighed -= 1
+        if self._until_weighed > 0:
+            return
+        # Adding up costs more than a request, so it is done once in a while, and at once again after it was too much.
+        held = sum(request.held_bytes for request in self.requests.values())
+        self._until_weighed = _WEIGHED_EVERY if held <= _MOST_HELD_BYTES else 1
+        if held > _MOST_HELD_BYTES:
+            raise Refusal("too_many_requests", f"{held} bytes of requests and answers are not acknowledged")
+
     def is_stale(self, request_id: int) -> bool:
         """Tell whether an unknown id is too old to be a new request."""
         return request_id <= self._acknowledged
@@ -218,7 +262,7 @@ class Session:
     def acknowledge(self, ids: list[int]) -> None:
         """Forget answers that arrived."""
         for request_id in ids:
-            request = self.requests.get(request_id)
+            request = self.requests.get(request_id) if type(request_id) is int else None
             if request is not None and request.answer is not None:
                 del self.requests[request_id]
                 self._acknowledged = max(self._acknowledged, request_id)

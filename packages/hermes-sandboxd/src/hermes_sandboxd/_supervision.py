@@ -8,8 +8,9 @@ import signal
 import socket
 from typing import Any, Callable
 
-from hermes_sandboxd._frames import FrameDecoder, encode_frame
+from hermes_sandboxd._frames import FrameDecoder, FrameError, encode_frame
 from hermes_sandboxd._linux import receive_descriptors
+from hermes_sandboxd._protocol import Refusal
 
 _RECEIVE_BYTES = 262144
 # Shared by all links: what is in it is handled before the next one reads.
@@ -111,10 +112,17 @@ class SupervisorLink:
         self._loop.add_reader(sock.fileno(), self._receive_first)
 
     def send(self, message: dict[str, Any], body: bytes | None = None) -> None:
-        """Send a frame now or as soon as the socket takes it."""
+        """Send a frame now or as soon as the socket takes it.
+
+        Raises:
+            Refusal: It is too long, now that what the client left out was added.
+        """
         if self._closed:
             return
-        data = encode_frame(message, body)
+        try:
+            data = encode_frame(message, body)
+        except FrameError as error:
+            raise Refusal("bad_request", f"the parameters are too long: {error}") from None
         if not self._waiting:
             try:
                 sent = self._sock.send(data)
