@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +75,8 @@ def test_pieces_of_a_stream_do_not_matter(parts: list[bytes], data: st.DataObjec
     assert repr(decoded(pieces)) == repr(decoded([stream]))
 
 
-@settings(deadline=None, max_examples=200)
-@given(st.dictionaries(st.text().filter(lambda name: name != "n"), _json), st.none() | st.binary(max_size=99))
+@settings(deadline=None, max_examples=60)
+@given(st.dictionaries(st.text().filter(lambda name: name != "n"), _odd), st.none() | st.binary(max_size=99))
 def test_a_frame_that_is_cut_off_waits(message: dict[str, Any], body: bytes | None) -> None:
     frame = encode_frame(message, body)
     for size in {1, len(frame) // 2, len(frame) - 1}:
@@ -90,12 +91,10 @@ def test_a_frame_that_is_cut_off_waits(message: dict[str, Any], body: bytes | No
 @pytest.mark.parametrize("size", [1, 4096, 65536, 300000])
 def test_an_endless_line_is_refused_before_it_is_stored(size: int) -> None:
     decoder = FrameDecoder()
-    fed = 0
+    for _ in range((MAX_LINE - 1) // size):
+        assert decoder.feed(b"x" * size) == []
     with pytest.raises(FrameError):
-        while fed < 2 * MAX_LINE:
-            fed += size
-            decoder.feed(b"x" * size)
-    assert fed < MAX_LINE + size
+        decoder.feed(b"x" * size)
 
 
 # A real daemon.
@@ -113,8 +112,10 @@ class FuzzedDaemon(Daemon):
 
     def check(self) -> None:
         tags = [f"tag-{next(self.numbers)}" for _ in self.good]
-        sent = [client.send_sh(f"echo {tag}", slot) for slot, (client, tag) in enumerate(zip(self.good, tags))]
-        for client, request, tag in zip(self.good, sent, tags):
+        sent = [
+            client.send_sh(f"echo {tag}", slot) for slot, (client, tag) in enumerate(zip(self.good, tags, strict=True))
+        ]
+        for client, request, tag in zip(self.good, sent, tags, strict=True):
             answer = client.wait(request)
             assert answer.error is None
             assert answer.stdout == f"{tag}\n".encode()
@@ -149,7 +150,9 @@ class Hostile:
         with contextlib.suppress(OSError):
             self._socket.send(data)
 
-    def request(self, request_id: object, method: object, params: object, body: bytes | None = None, **more: Any) -> None:  # noqa: ANN401
+    def request(
+        self, request_id: object, method: object, params: object, body: bytes | None = None, **more: object
+    ) -> None:
         message = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params, **more}
         with contextlib.suppress(FrameError):
             self.say(encode_frame(message, body))
@@ -316,7 +319,7 @@ def test_hostile_clients_disturb_nobody(fuzzed: FuzzedDaemon) -> None:
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(Fuzzing, settings=checks)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Fuzzing, settings=checks)
     # What the hostile sessions held is free again, and whole.
     newcomer = fuzzed.client("after")
     wait_until(lambda: set(newcomer.call("health")["slots"]) == {"0", "1"})
@@ -408,19 +411,24 @@ def test_credit_for_what_was_never_sent_buys_nothing(hostile: Client, fuzzed: Fu
     for _ in range(20):
         hostile.notify("credit", id=request, bytes=2**80)
     before = resident_bytes(fuzzed.process.pid)
+    # Longer than the command's deadline, and the two seconds after which the slot of a silent supervisor is killed.
+    time.sleep(4.0)
+    assert resident_bytes(fuzzed.process.pid) - before < 64 << 20
+    hostile.notify("credit", id=request, bytes=2**80)
     answer = hostile.wait(request)
     assert answer["timed_out"]
-    # Sent at most: a window, and what was credited while it was there.
-    assert sum(len(data) for _, _, data in answer.live) < 50 << 20
-    assert resident_bytes(fuzzed.process.pid) - before < 64 << 20
+    # Sent at most: a window each time that credit came.
+    assert sum(len(data) for _, _, data in answer.live) < 30 << 20
 
 
 @pytest.mark.namespaces
 def test_the_longest_requests_are_refused_and_the_slot_lives(hostile: Client) -> None:
     kinds = set()
     for size in range(MAX_LINE - 500, MAX_LINE - 60, 20):
-        message = {"slot": 5, "argv": ["true"], "env": {"A": ""}}
-        room = size - len(encode_frame({"jsonrpc": "2.0", "id": hostile.next_id, "method": "slot.exec", "params": message}))
+        message: dict[str, Any] = {"slot": 5, "argv": ["true"], "env": {"A": ""}}
+        room = size - len(
+            encode_frame({"jsonrpc": "2.0", "id": hostile.next_id, "method": "slot.exec", "params": message})
+        )
         message["env"] = {"A": "x" * room}
         answer = hostile.call("slot.exec", **message)
         kinds.add(answer.kind)
@@ -428,12 +436,10 @@ def test_the_longest_requests_are_refused_and_the_slot_lives(hostile: Client) ->
     assert kinds == {None, "bad_request"}
     # Escaped on its way on, because of the lone surrogate, it is three times as long.
     assert hostile.call("slot.exec", slot=5, argv=["true", "\ud800" * 100, "é" * 20]).error is None
-    hostile.raw(
-        b'{"jsonrpc":"2.0","id":900,"method":"slot.exec","params":{"slot":5,"argv":["true","\\ud800'
-        + "é".encode() * 25000
-        + b'"]}}\n'
-    )
-    assert hostile.wait(900).kind == "bad_request"
+    request, hostile.next_id = hostile.next_id, hostile.next_id + 1
+    head = f'{{"jsonrpc":"2.0","id":{request},"method":"slot.exec","params":{{"slot":5,"argv":["true","'
+    hostile.raw(head.encode() + rb"\ud800" + "é".encode() * 25000 + b'"]}}\n')
+    assert hostile.wait(request).kind == "bad_request"
     assert hostile.sh("echo alive", 5).stdout == b"alive\n"
 
 
@@ -482,7 +488,12 @@ def test_large_answers_that_are_never_taken_are_bounded(start: Any) -> None:  # 
 def test_a_client_that_never_reads_is_not_listened_to(fuzzed: FuzzedDaemon) -> None:
     stubborn = socket.socket(socket.AF_UNIX)
     stubborn.connect(fuzzed.socket)
-    hello = {"protocol": 1, "token": None, "session": f"stubborn-{next(fuzzed.numbers)}", "features": []}
+    hello: dict[str, Any] = {
+        "protocol": 1,
+        "token": None,
+        "session": f"stubborn-{next(fuzzed.numbers)}",
+        "features": [],
+    }
     stubborn.sendall(encode_frame({"jsonrpc": "2.0", "id": 1, "method": "hello", "params": hello}))
     before = resident_bytes(fuzzed.process.pid)
     # One request whose answer is long, asked for again and again: each time it is sent.

@@ -266,6 +266,9 @@ class Command:
             for name, body in zip(_STREAMS, bodies):
                 self._flow.push("data", name, 0, body)
         self._send_rest()
+        if not self._flow.empty:
+            # No deadline is held against a client that takes its time.
+            self._around.link.send(notification("over", id=self._id))
 
     def _send_rest(self) -> None:
         self._flow.pump()

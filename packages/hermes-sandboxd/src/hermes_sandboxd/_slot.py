@@ -147,9 +147,10 @@ class Slot:
             request.consume(params["bytes"])
         elif message["method"] == "output":
             request.push(Chunk("output", params["stream"], params["offset"], body or b""))
-        else:
-            # The command is over, what is left is bookkeeping at the client's own pace.
+        elif message["method"] == "over":
+            # What is left is bookkeeping at the client's own pace.
             self._relax()
+        else:
             request.push(Chunk("data", params["channel"], params["offset"], body or b""))
 
     def _answer_refusal(self, error: Refusal) -> None:
