@@ -32,6 +32,8 @@ def test_argv_is_run_directly(client: Client) -> None:
 def test_a_command_that_cannot_be_started_is_a_result(client: Client) -> None:
     missing = client.call("slot.exec", slot=0, argv=["no-such-program"])
     assert (missing["exit_code"], missing.stderr) == (127, b"hermes: no-such-program: not found\n")
+    live = client.call("slot.exec", slot=0, argv=["no-such-program"], stream=True).live
+    assert b"".join(data for stream, _, data in live if stream == "stderr") == missing.stderr
     client.call("slot.write", b"#!/bin/sh\n", slot=0, path="plain")
     assert client.call("slot.exec", slot=0, argv=["./plain"])["exit_code"] == 126
     assert client.call("slot.exec", slot=0, argv=["/workspace"])["exit_code"] == 126

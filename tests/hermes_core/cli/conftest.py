@@ -22,6 +22,7 @@ def hermes(tmp_path: Path) -> Cli:
     def run(*arguments: str, timeout_s: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", "from hermes_core.cli import main; main()", *arguments],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout_s,

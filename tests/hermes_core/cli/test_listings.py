@@ -38,7 +38,7 @@ def test_toolsets_show_the_tools_that_they_expand_to(hermes: Cli) -> None:
 
 def test_help_lists_every_command(hermes: Cli) -> None:
     said = hermes("--help").stdout
-    for command in ("run", "doctor", "plugins", "tools", "toolsets", "backends", "models", "envs"):
+    for command in ("run", "sandbox", "doctor", "plugins", "tools", "toolsets", "backends", "models", "envs"):
         assert f"  {command} " in said
 
 

@@ -88,7 +88,7 @@ class Command:
         for descriptor in (*self._pipes, self._stdin):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._kept[1].add(f"hermes: {error}\n".encode(errors="replace"))
+        self._take(1, f"hermes: {error}\n".encode(errors="replace"))
         self._report(error.exit_code << 8)
 
     def _watch_output(self) -> None:
@@ -117,11 +117,14 @@ class Command:
         if not data:
             self._close_pipe(index)
             return 0
+        self._take(index, data)
+        return len(data)
+
+    def _take(self, index: int, data: bytes) -> None:
         kept = self._kept[index]
         if self._params["stream"]:
             self._flow.push("output", _STREAMS[index], kept.total, data)
         kept.add(data)
-        return len(data)
 
     def _close_pipe(self, index: int) -> None:
         self._reactor.remove(self._pipes[index])

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from hermes_core.plugins import PluginManager, Registration
 
-__all__ = ["backends", "envs", "models", "plugins", "tools", "toolsets"]
+__all__ = ["as_json_option", "backends", "envs", "models", "plugins", "show", "tools", "toolsets"]
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
-def _show(title: str, columns: Sequence[str], rows: list[dict[str, object]], as_json: bool) -> None:
+def show(title: str, columns: Sequence[str], rows: list[dict[str, object]], as_json: bool) -> None:
     """Print rows as a table, or as a JSON list of objects."""
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -71,7 +71,7 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
                 "error": str(plugin.error) if plugin.error else None,
             }
         )
-    _show("Plugins", ("distribution", "version", "plugin", "state", "registers"), rows, as_json)
+    show("Plugins", ("distribution", "version", "plugin", "state", "registers"), rows, as_json)
 
 
 @click.command()
@@ -90,7 +90,7 @@ def tools(ctx: click.Context, as_json: bool) -> None:
         except HermesError as error:
             row |= {"runs": None, "unavailable": str(error)}
         rows.append(row)
-    _show("Tools", ("name", "summary", "runs", "unavailable", "distribution"), rows, as_json)
+    show("Tools", ("name", "summary", "runs", "unavailable", "distribution"), rows, as_json)
 
 
 @click.command()
@@ -116,7 +116,7 @@ def toolsets(ctx: click.Context, as_json: bool) -> None:
             "tools": [r.name for r in manager.registrations("tool")],
         }
     )
-    _show("Toolsets", ("name", "summary", "tools", "distribution"), rows, as_json)
+    show("Toolsets", ("name", "summary", "tools", "distribution"), rows, as_json)
 
 
 @click.command()
@@ -124,7 +124,7 @@ def toolsets(ctx: click.Context, as_json: bool) -> None:
 @click.pass_context
 def backends(ctx: click.Context, as_json: bool) -> None:
     """List sandbox backends."""
-    _show("Backends", ("name", "summary", "distribution"), _rows(ctx.find_root().obj, "backend"), as_json)
+    show("Backends", ("name", "summary", "distribution"), _rows(ctx.find_root().obj, "backend"), as_json)
 
 
 @click.command()
@@ -132,7 +132,7 @@ def backends(ctx: click.Context, as_json: bool) -> None:
 @click.pass_context
 def envs(ctx: click.Context, as_json: bool) -> None:
     """List environments."""
-    _show("Environments", ("name", "summary", "distribution"), _rows(ctx.find_root().obj, "environment"), as_json)
+    show("Environments", ("name", "summary", "distribution"), _rows(ctx.find_root().obj, "environment"), as_json)
 
 
 @click.group(invoke_without_command=True)
@@ -141,4 +141,4 @@ def envs(ctx: click.Context, as_json: bool) -> None:
 def models(ctx: click.Context, as_json: bool) -> None:
     """List models; subcommands fetch and serve them."""
     if ctx.invoked_subcommand is None:
-        _show("Models", ("name", "summary", "distribution"), _rows(ctx.find_root().obj, "model"), as_json)
+        show("Models", ("name", "summary", "distribution"), _rows(ctx.find_root().obj, "model"), as_json)

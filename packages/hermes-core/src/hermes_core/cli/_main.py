@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,7 +54,7 @@ class PluginGroup(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's own
         """Run, and turn every error into one line, a hint and the right exit code."""
         arguments = list(sys.argv[1:] if args is None else args)
-        debug = "--debug" in arguments
+        debug = "--debug" in takewhile(lambda argument: argument != "--", arguments)
         extra["standalone_mode"] = False
         try:
             sys.exit(super().main(arguments, *rest, **extra) or 0)

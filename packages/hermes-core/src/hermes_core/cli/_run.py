@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 EXIT_FAILURES = 1
-EXIT_FORCED = 137
 
 
 @click.command()
@@ -72,28 +71,19 @@ def _options(file: Path | None, given: dict[str, Any]) -> RunOptions:
 
 
 async def _run(options: RunOptions, resume: bool, plugins: PluginManager) -> int:
-    import anyio
-
+    from hermes_core.cli._interrupts import interruptible
     from hermes_core.runs import default_directory
 
     if resume and not options.out:
         raise UsageError("--resume needs to know which run", hint="give its folder with --out DIR")
     out = Path(options.out) if options.out else default_directory(options.environment, options.model)
-    ended: list[Run | Exception] = []
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_cancel_on_signal, tasks.cancel_scope)
-        try:
-            ended.append(await _run_to_the_end(options, resume, plugins, out))
-        except Exception as error:
-            ended.append(error)  # kept apart from the task group, which would wrap it
-        tasks.cancel_scope.cancel()
-    if not ended:
+    work = partial(_run_to_the_end, options, resume, plugins, out)
+    done = await interruptible(work, "interrupted: finishing what was begun")
+    if done is None:
         _say_how_to_resume(out)
         return EXIT_INTERRUPTED
-    if isinstance(ended[0], Exception):
-        raise ended[0]
-    _summary(ended[0])
-    return EXIT_FAILURES if ended[0].statistics.failures else 0
+    _summary(done)
+    return EXIT_FAILURES if done.statistics.failures else 0
 
 
 async def _run_to_the_end(options: RunOptions, resume: bool, plugins: PluginManager, out: Path) -> Run:
@@ -118,20 +108,6 @@ async def _run_to_the_end(options: RunOptions, resume: bool, plugins: PluginMana
                 resume=resume,
                 observers=[progress],
             )
-
-
-async def _cancel_on_signal(scope: Any) -> None:  # noqa: ANN401 - a CancelScope; anyio is imported late
-    """The first signal ends the run in order, the second at once: sandboxes end by themselves when we are gone."""
-    import os
-
-    import anyio
-
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            if scope.cancel_called:
-                os._exit(EXIT_FORCED)
-            click.echo("\ninterrupted: finishing what was begun (once more to stop at once)", err=True)
-            scope.cancel()
 
 
 def _say_how_to_resume(out: Path) -> None:
