@@ -62,6 +62,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Write the generated reference, and do what the documents say."""
+    install_wheels(session, *TEST_TOOLS)
+    with Path("docs/reference/cli.md").open("w") as page:
+        session.run("python", "-m", "hermes_core.cli._reference", stdout=page)
+    session.run("pytest", "tests/docs", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build every distribution, and install each alone into a clean environment."""
     wheels = build_wheels(session)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sandbox"]
 
-LONGEST_S = 604800.0
+LONGEST_S = 604800
 
 backend_options = (
     click.option("--backend", default="local", show_default=True, metavar="NAME", help="Sandbox backend."),
