@@ -1,0 +1,36 @@
+"""All checks of the contract, in the order in which the documentation lists them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hermes_core.testing.contract import (
+    _backend,
+    _cancellation,
+    _commands,
+    _environment,
+    _files,
+    _isolation,
+    _lifecycle,
+    _output,
+)
+from hermes_core.testing.contract._check import Check
+
+if TYPE_CHECKING:
+    from _pytest.mark import ParameterSet
+
+__all__ = ["contract_checks", "parameters"]
+
+_THEMES = (_commands, _output, _files, _environment, _isolation, _lifecycle, _cancellation, _backend)
+
+
+def contract_checks() -> tuple[Check, ...]:
+    """Return every check."""
+    return tuple(value for theme in _THEMES for value in vars(theme).values() if isinstance(value, Check))
+
+
+def parameters() -> list[ParameterSet]:
+    """Return the checks for `pytest.mark.parametrize`, by their ids."""
+    import pytest
+
+    return [pytest.param(each, id=each.id) for each in contract_checks()]

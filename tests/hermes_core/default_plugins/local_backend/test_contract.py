@@ -1,0 +1,61 @@
+"""The local backend keeps the contract that every backend keeps."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+pytest.register_assert_rewrite("hermes_core.testing.contract")
+
+from hermes_core.default_plugins.local_backend import LocalBackend
+from hermes_core.default_plugins.local_backend._sandbox import LocalSandbox
+from hermes_core.testing.contract import Check, ContractRig, contract_checks, open_rig, parameters
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from hermes_core.sandbox import Sandbox
+
+pytestmark = [pytest.mark.anyio, pytest.mark.namespaces]
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def kill_slots(sandbox: Sandbox) -> None:
+    """Kill the supervisors: the children of the zygote, which is the daemon's only child."""
+    assert isinstance(sandbox, LocalSandbox)
+    assert sandbox.pid is not None
+    for zygote in children(sandbox.pid):
+        for supervisor in children(zygote):
+            os.kill(supervisor, 9)
+    await anyio.lowlevel.checkpoint()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture(scope="module", params=["namespaces"])
+async def contract_rig(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[ContractRig]:
+    async with open_rig(LocalBackend, kill_slots=kill_slots) as rig:
+        assert rig.level == request.param
+        yield rig
+
+
+@pytest.mark.parametrize("check", parameters())
+async def test_contract(check: Check, contract_rig: ContractRig) -> None:
+    await check(contract_rig)
+
+
+async def test_with_namespaces_everything_is_promised_and_seen(contract_rig: ContractRig) -> None:
+    if contract_rig.level == "namespaces":
+        checks = contract_checks()
+        assert all("namespaces" in check.levels for check in checks)
+        assert not [need for check in checks for need in check.needs if contract_rig.missing(need)]
