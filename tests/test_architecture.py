@@ -29,6 +29,7 @@ FLOW = (
     "tools",
     "execution",
     "slots",
+    "terminals",
     "sandbox",
 )
 OUTSIDE_THE_FLOW = {"default_plugins", "testing"}
