@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-pytest.register_assert_rewrite("hermes_core.testing.contract")
-
 from hermes_core.default_plugins.local_backend import LocalBackend
 from hermes_core.default_plugins.local_backend._sandbox import LocalSandbox
 from hermes_core.testing.contract import Check, ContractRig, contract_checks, open_rig, parameters

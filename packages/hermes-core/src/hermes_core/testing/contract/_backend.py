@@ -122,6 +122,23 @@ async def cleaned_up(rig: ContractRig) -> None:
         assert await untouched.alive() is None
 
 
+@check("Looking and cleaning up work on a backend that was not entered, and never touch what lives.", levels=ALL_LEVELS)
+async def cleanup_spares_the_living(rig: ContractRig) -> None:
+    owner = new_owner()
+    outside = rig.make_backend()
+    async with rig.open_sandbox(owner=owner) as sandbox, rig.open_client(sandbox) as client:
+        assert [info.name for info in await outside.list(owner)] == [sandbox.name]
+        for whose in (owner, None):
+            removed = {info.name for info in await outside.cleanup(whose)}
+            assert sandbox.name not in removed, "a living sandbox was cleaned up"
+        assert await sandbox.alive() is None
+        slot = SlotClient(client, 0)
+        await slot.open(network=rig.network)
+        assert await shell(slot, "echo fine") == "fine\n"
+    assert not await outside.list(owner)
+    assert not await outside.cleanup(owner)
+
+
 @check("Cancelling the start of a sandbox leaves nothing behind.", levels=ALL_LEVELS)
 async def cancelled_start(rig: ContractRig) -> None:
     owner = new_owner()

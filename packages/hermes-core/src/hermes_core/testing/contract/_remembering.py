@@ -52,6 +52,10 @@ class RememberingBackend:
         """As the backend does."""
         return await self._backend.list(owner)
 
+    async def cleanup(self, owner: str | None = None) -> Sequence[SandboxInfo]:
+        """As the backend does."""
+        return await self._backend.cleanup(owner)
+
     async def __aenter__(self) -> Self:
         """Do nothing: the backend was entered already."""
         return self
