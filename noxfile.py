@@ -71,6 +71,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Look for inputs that break the daemon, for five minutes; pass `-- -max_total_time=60` for less."""
+    install_wheels(session, "atheris")
+    session.run("python", "tests/hermes_sandboxd/fuzz_frames.py", *(session.posargs or ("-max_total_time=300",)))
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build every distribution, and install each alone into a clean environment."""
     wheels = build_wheels(session)
