@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hermes_core.testing.contract import ALL_LEVELS, contract_checks
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -122,6 +124,39 @@ def test_the_broken_one_is_marked_and_harms_no_other(plugin: Path, tmp_path: Pat
     assert "not today" in asked.stderr
     fine = run_hermes(*arguments, "--out", "out", cwd=tmp_path, **env)
     assert fine.returncode == 0, fine.stderr
+
+
+def test_the_contract_suite_runs_as_the_how_to_says(tmp_path: Path) -> None:
+    conftest, module = blocks(ROOT / "docs" / "how-to" / "test-a-backend.md", "python")
+    (tmp_path / "conftest.py").write_text(conftest)
+    (tmp_path / "test_contract.py").write_text(module)
+    # A part of it: tests/hermes_core runs all of it for the local backend.
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-rs",
+        "-W",
+        "error",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "streams or dead-slots",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed, 2 skipped" in done.stdout
+    assert "cannot be seen without kill_slots (open_rig was not given it)" in done.stdout
+
+
+def test_the_promises_of_each_level_are_those_that_the_contract_suite_checks() -> None:
+    row = re.compile(r"^\| `([a-z0-9-]+)` \| (.+?) \|(.*?)\|(.*?)\|(.*?)\|$", re.MULTILINE)
+    told = []
+    for name, promise, *marks in row.findall((ROOT / "docs" / "explanation" / "isolation.md").read_text()):
+        levels = tuple(level for level, mark in zip(ALL_LEVELS, marks, strict=True) if mark.strip() == "✓")
+        told.append((name, promise, levels))
+    assert told == [(check.id, check.promise, check.levels) for check in contract_checks()]
+    assert len({name for name, *_ in told}) == len(told)
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
