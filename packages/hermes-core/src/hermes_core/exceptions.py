@@ -18,7 +18,8 @@
     │   └── LeaseTimeoutError        no slot became free in time
     ├── SlotError                    inside one slot while its daemon answers: the agent's doing
     │   ├── SlotDeadError            the slot was killed, wedged, or breached a limit
-    │   └── SlotFileError            a file request could not be served (not found, too large, …)
+    │   ├── SlotFileError            a file request could not be served (not found, too large, …)
+    │   └── SlotJobError             a background process cannot be started, or fed, or is unknown
     ├── ToolError                    a tool call failed; told to the model as an error result
     ├── ModelError                   a model endpoint misbehaved: infrastructure
     │   ├── ModelUnreachableError    nothing answers there
@@ -56,6 +57,7 @@ __all__ = [
     "SlotDeadError",
     "SlotError",
     "SlotFileError",
+    "SlotJobError",
     "TokenDataError",
     "ToolError",
     "UnknownNameError",
@@ -173,6 +175,20 @@ class SlotFileError(SlotError):
     def __init__(self, message: str, *, kind: str, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.kind = kind
+
+
+class SlotJobError(SlotError):
+    """A request about a background process could not be served.
+
+    Args:
+        kind: `cannot_start`, `too_many_jobs`, `unknown_job`, `input_closed` or `no_terminal`.
+        exit_code: What a shell would report of a program that cannot be started, 126 or 127; None for other kinds.
+    """
+
+    def __init__(self, message: str, *, kind: str, exit_code: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
+        self.exit_code = exit_code
 
 
 class ToolError(HermesError):

@@ -53,7 +53,7 @@ class Command:
 
     def start(self) -> None:
         """Spawn the command."""
-        self._spared = self._around.processes.survivors()
+        self._spared = self._around.processes.survivors(self._around.jobs.running > 0)
         self._started = time.monotonic()
         try:
             self._spawn()

@@ -12,6 +12,7 @@ from typing import Any, Callable, Protocol
 from hermes_sandboxd._command import Command
 from hermes_sandboxd._files import Reading, Writing
 from hermes_sandboxd._frames import FrameDecoder, encode_frame
+from hermes_sandboxd._job_operations import JobInput, JobKill, JobList, JobPoll, JobResize, JobStart
 from hermes_sandboxd._killing import SlotProcesses
 from hermes_sandboxd._link import Link
 from hermes_sandboxd._namespaces import Joined, NamespaceError, join
@@ -44,6 +45,12 @@ class Operation(Protocol):
 
 _OPERATIONS: dict[str, Callable[[Surroundings, int, dict[str, Any], bytes, Callable[[], None]], Operation]] = {
     "slot.exec": Command,
+    "slot.start": JobStart,
+    "slot.poll": JobPoll,
+    "slot.input": JobInput,
+    "slot.resize": JobResize,
+    "slot.kill": JobKill,
+    "slot.jobs": JobList,
     "slot.read": Reading,
     "slot.write": Writing,
 }

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from hermes_sandboxd._bubblewrap import command_environment, search
+from hermes_sandboxd._jobs import Jobs
 from hermes_sandboxd._reactor import READ, Reactor
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Surroundings:
         self.workspace: str = spec["workspace"]
         """Where relative paths begin, as seen from inside."""
         self.processes = processes
+        self.jobs = Jobs(self)
         self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._environment: dict[str, str] = {"HOME": spec["home"], **spec["env"]}
         self._oom_score = oom_score

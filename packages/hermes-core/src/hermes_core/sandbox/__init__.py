@@ -1,6 +1,7 @@
 """Sandboxes: what backends start, and the client of the daemon inside."""
 
 from hermes_core.sandbox._client import OutputCallback, SandboxClient, SandboxFacts
+from hermes_core.sandbox._jobs import JobInfo, JobOutput
 from hermes_core.sandbox._protocol import (
     Capabilities,
     NetworkPolicy,
@@ -19,6 +20,8 @@ __all__ = [
     "Capabilities",
     "CommandOutcome",
     "FileContent",
+    "JobInfo",
+    "JobOutput",
     "NetworkPolicy",
     "OpenedSlot",
     "OutputCallback",

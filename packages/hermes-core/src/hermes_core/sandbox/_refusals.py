@@ -11,6 +11,7 @@ from hermes_core.exceptions import (
     SandboxLostError,
     SlotDeadError,
     SlotFileError,
+    SlotJobError,
     UsageError,
 )
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["UnknownSlotError", "refusal_error"]
 
 _FILE_KINDS = frozenset(("not_found", "is_directory", "not_a_file", "permission_denied", "too_large", "no_space"))
+_JOB_KINDS = frozenset(("unknown_job", "cannot_start", "too_many_jobs", "input_closed", "no_terminal"))
 
 
 class UnknownSlotError(SandboxLostError):
@@ -33,6 +35,8 @@ def refusal_error(error: Mapping[str, Any]) -> HermesError:
     message = str(error.get("message", "refused without a reason"))
     data = error.get("data") or {}
     kind = str(data.get("kind", "internal"))
+    if kind in _JOB_KINDS:
+        return SlotJobError(message, kind=kind, exit_code=data.get("exit_code"))
     if kind in _FILE_KINDS:
         return SlotFileError(message, kind=kind)
     match kind:
