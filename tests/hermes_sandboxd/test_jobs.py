@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sandboxd_client import processes_with, wait_until
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.namespaces
 MARKER = "4711.25"
 
 
-def begin(client: Client, command: str, **params: object) -> int:
+def begin(client: Client, command: str, **params: Any) -> int:  # noqa: ANN401
     return int(client.call("slot.start", slot=0, argv=["/bin/sh", "-c", command], **params)["job"])
 
 
-def poll(client: Client, job: int, **params: object) -> Answer:
+def poll(client: Client, job: int, **params: Any) -> Answer:  # noqa: ANN401
     return client.call("slot.poll", slot=0, job=job, **params)
 
 
@@ -68,8 +68,9 @@ def test_what_cannot_be_started_is_refused(client: Client) -> None:
 
 
 def test_unknown_jobs_and_missing_terminals_are_refused(client: Client) -> None:
-    for method, params in (("poll", {}), ("input", {}), ("kill", {}), ("resize", {"rows": 1, "columns": 1})):
-        assert client.call(f"slot.{method}", slot=0, job=9, **params).kind == "unknown_job"
+    for method in ("poll", "input", "kill"):
+        assert client.call(f"slot.{method}", slot=0, job=9).kind == "unknown_job"
+    assert client.call("slot.resize", slot=0, job=9, rows=1, columns=1).kind == "unknown_job"
     job = begin(client, "cat")
     assert client.call("slot.resize", slot=0, job=job, rows=1, columns=1).kind == "no_terminal"
     assert client.call("slot.poll", slot=0, job=job, wait_s=11).kind == "bad_request"

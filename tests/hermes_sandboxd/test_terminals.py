@@ -77,18 +77,20 @@ def test_the_window_and_its_changes(client: Client) -> None:
     terminal = shell(client, rows=31, columns=97)
     terminal.type(b"stty size\r")
     terminal.expect(rb"[\r\n]31 97\r\n")
-    terminal.type(b"trap 'echo changed to $(stty size)' WINCH; while :; do sleep 0.05; done\r")
-    wait_until(lambda: terminal.poll()["foreground"] is False)
+    script = 'trap "echo changed to \\$(stty size)" WINCH; echo rea""dy; while :; do sleep 0.05; done'
+    terminal.type(f"sh -c '{script}'\r".encode())
+    terminal.expect(rb"ready\r\n")
     assert terminal.call("resize", rows=50, columns=120).error is None
-    terminal.expect(rb"[\r\n]changed to 50 120\r\n")
+    terminal.expect(rb"changed to 50 120\r\n")
     assert terminal.call("resize", rows=0, columns=80).kind == "bad_request"
 
 
 def test_interrupting_a_program_from_the_keyboard(client: Client) -> None:
     terminal = shell(client)
     assert terminal.poll()["foreground"] is True
-    terminal.type(b"sleep 100\r")
-    wait_until(lambda: terminal.poll()["foreground"] is False)
+    terminal.type(f"sleep {MARKER}\r".encode())
+    wait_until(lambda: bool(processes_with(f"sleep\0{MARKER}")))
+    assert terminal.poll()["foreground"] is False
     terminal.type(b"\x03")
     terminal.expect(rb"READY> ")
     wait_until(lambda: terminal.poll()["foreground"] is True)
@@ -98,13 +100,13 @@ def test_interrupting_a_program_from_the_keyboard(client: Client) -> None:
 
 def test_job_control(client: Client) -> None:
     terminal = shell(client)
-    terminal.type(b"sleep 100\r")
-    wait_until(lambda: terminal.poll()["foreground"] is False)
+    terminal.type(f"sleep {MARKER}\r".encode())
+    wait_until(lambda: bool(processes_with(f"sleep\0{MARKER}")))
     terminal.type(b"\x1a")
-    terminal.expect(rb"Stopped .*sleep 100\r\n")
+    terminal.expect(rb"Stopped .*sleep [\d.]+\r\n")
     terminal.expect(rb"READY> ")
     terminal.type(b"bg; jobs\r")
-    terminal.expect(rb"Running .*sleep 100 &\r\n")
+    terminal.expect(rb"Running .*sleep [\d.]+ &\r\n")
     terminal.type(b"fg\r")
     wait_until(lambda: terminal.poll()["foreground"] is False)
     # Signals go to the foreground, so that the shell lives on.

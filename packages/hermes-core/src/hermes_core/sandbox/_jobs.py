@@ -18,7 +18,7 @@ class JobOutput:
         limit: The limit whose breach ended it, or None.
         offset: Where `data` begins in the whole output, in bytes; more than was asked for if that is no longer kept.
         end: Bytes of the whole output so far; there is more to fetch if `data` ends before.
-        foreground: Whether the program is itself in the foreground of its terminal; None without one, and when it has ended.
+        foreground: Whether the program is itself in the foreground of its terminal; None without one, or once it ended.
         times: (offset, seconds since the start) of the reads that `data` came in.
         data: The output.
     """

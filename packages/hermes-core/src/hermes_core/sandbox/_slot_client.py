@@ -201,17 +201,15 @@ class SlotClient:
         }
         return int((await self._ask("slot.start", params))["job"])
 
-    async def poll(
-        self, job: int, *, offset: int = 0, max_bytes: int = OUTPUT_CAP, wait_s: float = 0.0
-    ) -> JobOutput:
+    async def poll(self, job: int, *, offset: int = 0, max_bytes: int = OUTPUT_CAP, wait_s: float = 0.0) -> JobOutput:
         """Fetch output of a background process, and learn how it is.
 
         Args:
             job: Its number.
             offset: First byte to fetch, counted from the start of the whole output.
             max_bytes: Fetch no more than this.
-            wait_s: Wait up to so many seconds (at most 10) for output beyond `offset` or the end of the process. All other
-                requests of the slot wait meanwhile.
+            wait_s: Wait up to so many seconds (at most 10) for output beyond `offset` or the end of the process. All
+                other requests of the slot wait meanwhile.
 
         Raises:
             SlotJobError: There is no such job.
@@ -359,7 +357,7 @@ class SlotClient:
         """Ask every request of this slot to end, without waiting."""
         self._client.cancel_slot(self.index)
 
-    async def _ask(self, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _ask(self, method: str, params: dict[str, Any]) -> Mapping[str, Any]:
         exchange = await self._client.request(method, params, slot=self.index)
         return cast("Mapping[str, Any]", exchange.result)
 
