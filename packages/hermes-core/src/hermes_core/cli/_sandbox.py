@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 
 from hermes_core.cli._listings import as_json_option, show
 from hermes_core.cli._main import EXIT_INTERRUPTED
+from hermes_core.exceptions import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["sandbox"]
 
 LONGEST_S = 604800
+LEFT = "left behind"
 
 backend_options = (
     click.option("--backend", default="local", show_default=True, metavar="NAME", help="Sandbox backend."),
@@ -85,6 +88,27 @@ def exec_(ctx: click.Context, /, command: tuple[str, ...], timeout_s: float, as_
     ctx.exit(EXIT_INTERRUPTED if code is None else code)
 
 
+@sandbox.command()
+@_with(*slot_options)
+@debug_option
+@click.pass_context
+def shell(ctx: click.Context, /, **given: Any) -> None:  # noqa: ANN401 - click's own
+    """Open an interactive shell in a slot of a fresh sandbox, which is gone afterwards.
+
+    The exit code is the shell's own; 128 and the signal's number if a signal ended it, 2 when it could not be started,
+    130 when it was interrupted from outside.
+    """
+    import anyio
+
+    from hermes_core.cli._interrupts import interruptible
+    from hermes_core.cli._sandbox_shell import run_shell
+
+    if not os.isatty(0):
+        raise UsageError("a shell needs a terminal, and standard input is none", hint="hermes sandbox exec -- COMMAND")
+    code = anyio.run(interruptible, partial(run_shell, _wanted(ctx, given)), "interrupted: ending the sandbox")
+    ctx.exit(EXIT_INTERRUPTED if code is None else code)
+
+
 @sandbox.command("list")
 @_with(*backend_options)
 @as_json_option
@@ -121,9 +145,6 @@ def cleanup(ctx: click.Context, /, backend: str, backend_pairs: tuple[str, ...],
         if not removed:
             click.echo("nothing to remove")
     ctx.exit(int(any(info.state == LEFT for info in left)))
-
-
-LEFT = "left behind"
 
 
 async def _clean_up(backend: SandboxBackend) -> tuple[Sequence[SandboxInfo], Sequence[SandboxInfo]]:
