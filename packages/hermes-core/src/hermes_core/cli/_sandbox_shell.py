@@ -111,7 +111,11 @@ class _Shell:
     async def _carry_sizes(self) -> None:
         """Pass on every change of the window's size."""
         with anyio.open_signal_receiver(signal.SIGWINCH) as changes:
+            await self._resize()  # it may have changed before this listened
             async for _ in changes:
-                rows, columns = terminal_size(TERMINAL)
-                self._poll.cancel()
-                await self._client.resize(self._job, rows=rows, columns=columns)
+                await self._resize()
+
+    async def _resize(self) -> None:
+        rows, columns = terminal_size(TERMINAL)
+        self._poll.cancel()
+        await self._client.resize(self._job, rows=rows, columns=columns)
