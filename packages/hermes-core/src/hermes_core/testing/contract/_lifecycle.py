@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HOSTILE_TREE = """
 mkdir -p locked/inner bare; echo x > locked/inner/file; chmod 000 locked/inner locked
 echo x > bare/file; chmod 111 bare
-ln -s / root; ln -s .. up; ln -s loop loop; mkfifo pipe; touch 'new
+ln -s .. up; ln -s loop loop; mkfifo pipe; touch 'new
 line' -- '-rf' ' '
 i=0; while [ $i -lt 100 ]; do mkdir dddddddddddddddddddddddddddddddddddddddddddddddd; cd ddd*; i=$((i+1)); done
 """
