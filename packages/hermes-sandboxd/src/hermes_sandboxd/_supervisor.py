@@ -9,12 +9,15 @@ import signal
 import socket
 from typing import Any, Callable, Protocol
 
+from hermes_sandboxd._archiving import Archiving
 from hermes_sandboxd._command import Command
+from hermes_sandboxd._extraction import Extraction
 from hermes_sandboxd._files import Reading, Writing
 from hermes_sandboxd._frames import FrameDecoder, encode_frame
 from hermes_sandboxd._job_operations import JobInput, JobKill, JobList, JobPoll, JobResize, JobStart
 from hermes_sandboxd._killing import SlotProcesses
 from hermes_sandboxd._link import Link
+from hermes_sandboxd._listing import Listing
 from hermes_sandboxd._namespaces import Joined, NamespaceError, join
 from hermes_sandboxd._protocol import Refusal, notification, refusal
 from hermes_sandboxd._reactor import READ, Reactor
@@ -53,6 +56,9 @@ _OPERATIONS: dict[str, Callable[[Surroundings, int, dict[str, Any], bytes, Calla
     "slot.jobs": JobList,
     "slot.read": Reading,
     "slot.write": Writing,
+    "slot.list": Listing,
+    "slot.archive": Archiving,
+    "slot.extract": Extraction,
 }
 
 

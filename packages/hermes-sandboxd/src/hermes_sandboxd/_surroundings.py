@@ -110,6 +110,14 @@ class Surroundings:
         finally:
             self._score(self._own_score)
 
+    def fork(self) -> int:
+        """Fork a child that the kernel kills first when memory runs out; return as `os.fork` does."""
+        self._score(b"1000")
+        try:
+            return os.fork()
+        finally:
+            self._score(self._own_score)
+
     def _score(self, value: bytes) -> None:
         try:
             os.write(self._oom_score, value)
