@@ -199,7 +199,7 @@ def _bzip2(data: bytes) -> bytes:
     return bz2.compress(data)
 
 
-def contents(archive: bytes) -> dict[str, tuple[str, int, bytes]]:
+def contents(archive: bytes | bytearray) -> dict[str, tuple[str, int, bytes]]:
     """Return what the standard library finds in an archive: kind, mode and content or target of each name."""
     found = {}
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:

@@ -97,6 +97,7 @@ class _Unpacker:
                 os.close(file)
         elif member.kind == LINK:
             _replacing(folder, name, lambda: os.symlink(member.target, name, dir_fd=folder))
+            os.utime(name, (member.mtime, member.mtime), dir_fd=folder, follow_symlinks=False)
         else:
             self._link(folder, name, split(member.target))
 
