@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.namespaces
 
-MARKER = "4711.25"
+
+@pytest.fixture
+def marker() -> str:
+    """The end of a number of seconds to sleep, by which the processes of one test are found."""
+    return f".{random.getrandbits(48)}"
 
 
 def begin(client: Client, command: str, **params: Any) -> int:  # noqa: ANN401
@@ -101,7 +105,7 @@ def test_times_tell_when_output_came(client: Client) -> None:
     wait_until(lambda: poll(client, job)["end"] == 6)
     first, second = poll(client, job)["times"]
     assert (first[0], second[0]) == (0, 3)
-    assert second[1] - first[1] >= 0.4
+    assert second[1] > first[1]
     assert poll(client, job, offset=4)["times"] == [second]
     assert poll(client, job, max_bytes=3)["times"] == [first]
     assert poll(client, job, max_bytes=0)["times"] == []
@@ -213,25 +217,25 @@ def test_signals(client: Client) -> None:
     assert finish(client, realtime)[1]["signal"] == 40
 
 
-def test_kill_takes_the_whole_session_and_its_descendants_and_nothing_else(client: Client) -> None:
-    other = begin(client, f"sleep 9{MARKER}")
-    client.sh(f"setsid sleep 8{MARKER} >/dev/null 2>&1 &")
-    job = begin(client, f"(sleep 1{MARKER} &) ; setsid -f true; setsid sleep 2{MARKER} & exec sleep 3{MARKER}")
-    wait_until(lambda: len(processes_with(MARKER)) == 5)
+def test_kill_takes_the_whole_session_and_its_descendants_and_nothing_else(client: Client, marker: str) -> None:
+    other = begin(client, f"sleep 9{marker}")
+    client.sh(f"setsid sleep 8{marker} >/dev/null 2>&1 &")
+    job = begin(client, f"(sleep 1{marker} &) ; setsid -f true; setsid sleep 2{marker} & exec sleep 3{marker}")
+    wait_until(lambda: len(processes_with(marker)) == 5)
     assert client.call("slot.kill", slot=0, job=job).error is None
     assert sorted(client.sh("pgrep -ax sleep | cut -d' ' -f3").stdout.split()) == [
-        f"8{MARKER}".encode(),
-        f"9{MARKER}".encode(),
+        f"8{marker}".encode(),
+        f"9{marker}".encode(),
     ]
     assert poll(client, other)["running"] is True
 
 
-def test_kill_reaches_what_outlived_the_job(client: Client) -> None:
-    job = begin(client, f"sleep 5{MARKER} & echo started")
+def test_kill_reaches_what_outlived_the_job(client: Client, marker: str) -> None:
+    job = begin(client, f"sleep 5{marker} & echo started")
     wait_until(lambda: not poll(client, job)["running"])
-    assert len(processes_with(f"5{MARKER}")) == 1
+    assert len(processes_with(f"5{marker}")) == 1
     client.call("slot.kill", slot=0, job=job)
-    assert processes_with(f"5{MARKER}") == []
+    assert processes_with(f"5{marker}") == []
     assert (poll(client, job)["exit_code"], poll(client, job)["signal"]) == (0, None)
 
 
@@ -255,24 +259,24 @@ def test_jobs_survive_the_timeouts_and_cancels_of_commands(client: Client) -> No
     assert (later["running"], later["end"] > end) == (True, True)
 
 
-def test_what_a_job_abandons_meanwhile_survives_too(client: Client) -> None:
-    job = begin(client, f"read line; (sleep 6{MARKER} &); echo gone; read line")
+def test_what_a_job_abandons_meanwhile_survives_too(client: Client, marker: str) -> None:
+    job = begin(client, f"read line; (sleep 6{marker} &); echo gone; read line")
     client.call("slot.input", b"\n", slot=0, job=job)
     # The child loses its parent while the command runs.
     assert client.sh("sleep 100", timeout_s=0.5)["timed_out"] is True
     assert poll(client, job, wait_s=10).bodies["output"] == b"gone\n"
-    assert len(processes_with(f"sleep\0006{MARKER}")) == 1
+    assert len(processes_with(f"sleep\x006{marker}")) == 1
 
 
-def test_jobs_die_with_the_lease(start: Callable[..., Daemon]) -> None:
+def test_jobs_die_with_the_lease(start: Callable[..., Daemon], marker: str) -> None:
     client = start(capacity=1).client()
     client.open(0)
-    argv = ["/bin/sh", "-c", f"sleep 7{MARKER} & setsid sleep 7{MARKER} & sleep 7{MARKER}"]
+    argv = ["/bin/sh", "-c", f"sleep 7{marker} & setsid sleep 7{marker} & sleep 7{marker}"]
     assert client.call("slot.start", slot=0, argv=argv)["job"] == 1
     assert client.call("slot.start", slot=0, argv=argv, pty={"rows": 24, "columns": 80})["job"] == 2
-    wait_until(lambda: len(processes_with(f"sleep\0007{MARKER}")) == 6)
+    wait_until(lambda: len(processes_with(f"sleep\x007{marker}")) == 6)
     assert client.call("slot.reset", slot=0)["clean"] is True
-    assert processes_with(f"7{MARKER}") == []
+    assert processes_with(f"7{marker}") == []
     client.open(0)
     assert client.call("slot.jobs", slot=0)["jobs"] == []
     assert poll(client, 1).kind == "unknown_job"

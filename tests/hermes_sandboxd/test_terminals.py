@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.namespaces
 
-MARKER = "4712.5"
+
+@pytest.fixture
+def marker() -> str:
+    """The end of a number of seconds to sleep, by which the processes of one test are found."""
+    return f".{random.getrandbits(48)}"
 
 
 class Terminal:
@@ -85,11 +90,11 @@ def test_the_window_and_its_changes(client: Client) -> None:
     assert terminal.call("resize", rows=0, columns=80).kind == "bad_request"
 
 
-def test_interrupting_a_program_from_the_keyboard(client: Client) -> None:
+def test_interrupting_a_program_from_the_keyboard(client: Client, marker: str) -> None:
     terminal = shell(client)
     assert terminal.poll()["foreground"] is True
-    terminal.type(f"sleep {MARKER}\r".encode())
-    wait_until(lambda: bool(processes_with(f"sleep\0{MARKER}")))
+    terminal.type(f"sleep 1{marker}\r".encode())
+    wait_until(lambda: bool(processes_with(f"sleep\x001{marker}")))
     assert terminal.poll()["foreground"] is False
     terminal.type(b"\x03")
     terminal.expect(rb"READY> ")
@@ -98,10 +103,10 @@ def test_interrupting_a_program_from_the_keyboard(client: Client) -> None:
     terminal.expect(rb"[\r\n]130\r\n")
 
 
-def test_job_control(client: Client) -> None:
+def test_job_control(client: Client, marker: str) -> None:
     terminal = shell(client)
-    terminal.type(f"sleep {MARKER}\r".encode())
-    wait_until(lambda: bool(processes_with(f"sleep\0{MARKER}")))
+    terminal.type(f"sleep 1{marker}\r".encode())
+    wait_until(lambda: bool(processes_with(f"sleep\x001{marker}")))
     terminal.type(b"\x1a")
     terminal.expect(rb"Stopped .*sleep [\d.]+\r\n")
     terminal.expect(rb"READY> ")
@@ -157,14 +162,14 @@ def test_a_program_that_draws(client: Client) -> None:
     assert terminal.ended()["exit_code"] == 0
 
 
-def test_kill_takes_everything_that_was_started_at_the_prompt(client: Client) -> None:
+def test_kill_takes_everything_that_was_started_at_the_prompt(client: Client, marker: str) -> None:
     terminal = shell(client)
-    terminal.type(f"sleep 1{MARKER} & nohup sleep 2{MARKER} &\r".encode())
-    terminal.type(f"sh -c 'setsid sleep 3{MARKER}; true' &\r".encode())
-    terminal.type(f"sleep 4{MARKER}\r".encode())
-    wait_until(lambda: len(processes_with(MARKER)) == 5)
+    terminal.type(f"sleep 1{marker} & nohup sleep 2{marker} &\r".encode())
+    terminal.type(f"sh -c 'setsid sleep 3{marker}; true' &\r".encode())
+    terminal.type(f"sleep 4{marker}\r".encode())
+    wait_until(lambda: len(processes_with(marker)) == 5)
     assert terminal.call("kill").error is None
-    assert processes_with(MARKER) == []
+    assert processes_with(marker) == []
     assert terminal.poll()["signal"] == 9
 
 
