@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hermes_core.testing.contract import (
     _backend,
+    _background,
     _cancellation,
     _commands,
     _environment,
@@ -13,6 +14,7 @@ from hermes_core.testing.contract import (
     _isolation,
     _lifecycle,
     _output,
+    _terminals,
 )
 from hermes_core.testing.contract._check import Check
 
@@ -21,7 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["contract_checks", "parameters"]
 
-_THEMES = (_commands, _output, _files, _environment, _isolation, _lifecycle, _cancellation, _backend)
+_THEMES = (
+    _commands,
+    _output,
+    _files,
+    _environment,
+    _isolation,
+    _lifecycle,
+    _cancellation,
+    _background,
+    _terminals,
+    _backend,
+)
 
 
 def contract_checks() -> tuple[Check, ...]:
