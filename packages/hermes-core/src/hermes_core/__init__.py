@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from hermes_core.environments import Task as Task
     from hermes_core.exceptions import HermesError as HermesError
     from hermes_core.exceptions import ToolError as ToolError
+    from hermes_core.execution import BackgroundProcess as BackgroundProcess
     from hermes_core.execution import ExecResult as ExecResult
+    from hermes_core.execution import ProcessOutput as ProcessOutput
     from hermes_core.execution import Slot as Slot
     from hermes_core.execution import Tool as Tool
     from hermes_core.execution import ToolCall as ToolCall
@@ -44,6 +46,7 @@ _HOMES = {
     "Agent": "agent",
     "AgentLimits": "agent",
     "AssistantTurn": "models",
+    "BackgroundProcess": "execution",
     "Entry": "plugins",
     "Environment": "environments",
     "ExecResult": "execution",
@@ -51,6 +54,7 @@ _HOMES = {
     "HermesError": "exceptions",
     "Message": "models",
     "Model": "models",
+    "ProcessOutput": "execution",
     "Run": "runs",
     "Sampling": "models",
     "SandboxRequest": "environments",
@@ -75,6 +79,7 @@ __all__ = [
     "Agent",
     "AgentLimits",
     "AssistantTurn",
+    "BackgroundProcess",
     "Entry",
     "Environment",
     "ExecResult",
@@ -82,6 +87,7 @@ __all__ = [
     "HermesError",
     "Message",
     "Model",
+    "ProcessOutput",
     "Run",
     "Sampling",
     "SandboxRequest",

@@ -30,14 +30,16 @@ if TYPE_CHECKING:
     from hermes_core.agent import Agent as AsyncAgent
     from hermes_core.agent import AgentRun
     from hermes_core.environments import Environment, Task
-    from hermes_core.execution import ExecResult, ToolCall, ToolResult
+    from hermes_core.execution import BackgroundProcess as AsyncBackgroundProcess
+    from hermes_core.execution import ExecResult, ProcessOutput, ToolCall, ToolResult
     from hermes_core.execution import Slot as AsyncSlot
     from hermes_core.models import Message, Model
     from hermes_core.runs import Run as AsyncRun
+    from hermes_core.sandbox import JobOutput
     from hermes_core.slots import PoolStatus
     from hermes_core.trajectory import Step, Trajectory
 
-__all__ = ["Agent", "Hermes", "Run", "Slot"]
+__all__ = ["Agent", "BackgroundProcess", "Hermes", "Run", "Slot"]
 
 Result = TypeVar("Result")
 
@@ -81,6 +83,14 @@ class Slot:
         """Run one command and wait for its end; options as of `hermes_core.Slot.exec`."""
         return self._bridge.call(self._slot.exec, command, **options)
 
+    def start(self, command: str | Sequence[str], **options: Any) -> BackgroundProcess:  # noqa: ANN401 - those of Slot.start
+        """Start a process that runs on in the background; options as of `hermes_core.Slot.start`."""
+        return BackgroundProcess(self._bridge.call(self._slot.start, command, **options), self._bridge)
+
+    def process(self, number: int) -> BackgroundProcess:
+        """Return a new handle of a background process, which polls its output from the beginning."""
+        return BackgroundProcess(self._slot.process(number), self._bridge)
+
     def call(self, call: ToolCall, *, timeout_s: float | None = None) -> ToolResult:
         """Run a tool call through the batch executor."""
         return self._bridge.call(self._slot.call, call, timeout_s=timeout_s)
@@ -96,6 +106,39 @@ class Slot:
     def release(self) -> None:
         """Give the slot back; idempotent."""
         self._bridge.call(self._slot.release)
+
+
+class BackgroundProcess:
+    """A background process of a slot; methods and errors as of `hermes_core.BackgroundProcess`."""
+
+    def __init__(self, process: AsyncBackgroundProcess, bridge: _Bridge) -> None:
+        self._process = process
+        self._bridge = bridge
+
+    @property
+    def number(self) -> int:
+        """Its number within the lease."""
+        return self._process.number
+
+    def poll(self, *, wait_s: float = 0.0) -> ProcessOutput:
+        """Return what it wrote since the last poll, and how it is."""
+        return self._bridge.call(self._process.poll, wait_s=wait_s)
+
+    def wait(self) -> ProcessOutput:
+        """Wait for its end."""
+        return self._bridge.call(self._process.wait)
+
+    def read(self, offset: int = 0) -> JobOutput:
+        """Return its output from a byte on."""
+        return self._bridge.call(self._process.read, offset)
+
+    def write(self, data: bytes | str = b"", *, end: bool = False) -> None:
+        """Send data to its standard input."""
+        self._bridge.call(self._process.write, data, end=end)
+
+    def kill(self, signal: int = 9) -> None:
+        """Signal it; 9 kills it with everything that it started."""
+        self._bridge.call(self._process.kill, signal)
 
 
 class Agent:

@@ -1,5 +1,6 @@
 """Execution: tool calls on their way to a slot or to the host, and back."""
 
+from hermes_core.execution._background import BackgroundProcess, ProcessOutput
 from hermes_core.execution._call import JsonValue, ToolCall, ToolDefinition, ToolResult
 from hermes_core.execution._executor import DefaultBatchExecutor
 from hermes_core.execution._request import BatchExecutor, CallRequest, ExecutorConfig, ExecutorStatus
@@ -8,6 +9,7 @@ from hermes_core.execution._slot import Slot
 from hermes_core.execution._tool import Tool, ToolContext, advertised
 
 __all__ = [
+    "BackgroundProcess",
     "BatchExecutor",
     "CallRequest",
     "DefaultBatchExecutor",
@@ -15,6 +17,7 @@ __all__ = [
     "ExecutorConfig",
     "ExecutorStatus",
     "JsonValue",
+    "ProcessOutput",
     "Slot",
     "Tool",
     "ToolCall",

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from hermes_core.exceptions import LeaseStateError, SandboxLostError
+from hermes_core.execution._background import BackgroundProcess
 from hermes_core.execution._gate import Gate
 from hermes_core.execution._request import CallRequest
 from hermes_core.execution._result import ExecResult
-from hermes_core.sandbox import MAX_FILE_BYTES
+from hermes_core.sandbox import MAX_FILE_BYTES, OUTPUT_CAP
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from hermes_core.execution._call import ToolCall, ToolResult
     from hermes_core.execution._request import BatchExecutor
     from hermes_core.execution._tool import Tool
-    from hermes_core.sandbox import NetworkPolicy, OpenedSlot, OutputCallback
+    from hermes_core.sandbox import NetworkPolicy, OpenedSlot, OutputCallback, SlotClient
     from hermes_core.slots import Lease, SlotPool
 
 __all__ = ["HeldSlot", "Slot"]
@@ -141,6 +143,42 @@ class Slot:
             outcome.duration_s,
         )
 
+    async def start(
+        self,
+        command: str | Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        output_cap: int = OUTPUT_CAP,
+    ) -> BackgroundProcess:
+        """Start a process that runs on in the background, also through the timeouts of other commands.
+
+        Cancelling may leave it running without a handle, until the lease ends.
+
+        Args:
+            command: A line for `/bin/sh`, or a program and its arguments.
+            env: Variables on top of the slot's.
+            cwd: Where to run it, relative to the workspace; None for the workspace.
+            output_cap: Bytes of its output to keep: the last ones, at most 64 MiB.
+
+        Raises:
+            SlotJobError: It cannot be started, or 64 run already; `kind` says which.
+            SlotDeadError: The slot died.
+            SandboxLostError: The sandbox is gone.
+            LeaseStateError: The lease has ended.
+        """
+        argv = ("/bin/sh", "-c", command) if isinstance(command, str) else command
+        async with self._turn() as client:
+            return self.process(await client.start(argv, env=env, cwd=cwd, output_cap=output_cap))
+
+    def process(self, number: int) -> BackgroundProcess:
+        """Return a new handle of a background process, which polls its output from the beginning.
+
+        Args:
+            number: The `number` of another handle; whether there is such a process is found out by the first request.
+        """
+        return BackgroundProcess(number, self._turn)
+
     async def write_file(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
         """Write a regular file, replacing what was there and making missing folders on the way.
 
@@ -213,6 +251,15 @@ class Slot:
             self._gate.leave()
             raise
         return HeldSlot(self)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[SlotClient]:
+        await self._gate.enter()
+        try:
+            self._check()
+            yield self._lease.client
+        finally:
+            self._gate.leave()
 
     @property
     def _opened(self) -> OpenedSlot:

@@ -12,11 +12,21 @@ from hermes_core.sandbox._protocol import (
     SandboxState,
 )
 from hermes_core.sandbox._runtime import Runtime, host_runtime
-from hermes_core.sandbox._slot_client import MAX_FILE_BYTES, CommandOutcome, FileContent, OpenedSlot, SlotClient
+from hermes_core.sandbox._slot_client import (
+    MAX_FILE_BYTES,
+    MAX_OUTPUT_CAP,
+    OUTPUT_CAP,
+    CommandOutcome,
+    FileContent,
+    OpenedSlot,
+    SlotClient,
+)
 from hermes_core.sandbox._unix_stream import UnixStream, connect_unix
 
 __all__ = [
     "MAX_FILE_BYTES",
+    "MAX_OUTPUT_CAP",
+    "OUTPUT_CAP",
     "Capabilities",
     "CommandOutcome",
     "FileContent",

@@ -16,13 +16,24 @@ if TYPE_CHECKING:
     from hermes_core.sandbox._client import OutputCallback, SandboxClient
     from hermes_core.sandbox._protocol import NetworkPolicy
 
-__all__ = ["MAX_FILE_BYTES", "CommandOutcome", "FileContent", "OpenedSlot", "SlotClient"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "MAX_OUTPUT_CAP",
+    "OUTPUT_CAP",
+    "CommandOutcome",
+    "FileContent",
+    "OpenedSlot",
+    "SlotClient",
+]
 
 MAX_FILE_BYTES = 256 << 20
 """Default cap on a file that is read or written."""
 
 OUTPUT_CAP = 1 << 20
 """Default number of bytes that are kept of each output stream."""
+
+MAX_OUTPUT_CAP = 64 << 20
+"""The highest number of bytes that can be kept of an output."""
 
 JOIN_IN_THREAD_BYTES = 8 << 20
 
