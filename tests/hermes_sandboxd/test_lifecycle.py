@@ -145,9 +145,9 @@ def test_health(start: Callable[..., Daemon]) -> None:
 
 
 def test_without_bubblewrap_slots_are_refused_with_a_hint(start: Callable[..., Daemon]) -> None:
-    daemon = start("--bwrap", "/nonexistent/bwrap")
+    daemon = start("--bwrap", "/nonexistent/bwrap", "--isolation", "namespaces")
     client = daemon.client()
-    assert client.hello["isolation"] == "none"
+    assert client.hello["isolation"] == "namespaces"
     refused = client.call("slot.open", slot=0)
     assert refused.kind == "isolation_unavailable"
     assert refused.error is not None

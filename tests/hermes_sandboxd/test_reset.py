@@ -83,6 +83,7 @@ def test_a_slot_that_dies_says_so_and_can_be_reset(client: Client, shared_daemon
     client.open(1)
     others = set(shared_daemon.descendants())
     client.open(2)
+    wait_until(lambda: len(set(shared_daemon.descendants()) - others) == 2)
     supervisor, init = sorted(set(shared_daemon.descendants()) - others)
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: not is_alive(init))

@@ -28,7 +28,7 @@ def test_slots_of_root_have_users_of_their_own(start: Callable[..., Daemon]) -> 
         for slot in (0, 1):
             client.open(slot)
             client.sh("touch f", slot=slot)
-            workspace = Path(daemon.state, "work", str(slot))
+            workspace = Path(daemon.state, "work", str(slot), "work")
             found = workspace.stat()
             assert found.st_mode & 0o777 == 0o700
             assert (workspace / "f").stat().st_uid == found.st_uid

@@ -16,6 +16,7 @@ def daemon_arguments(
     bwrap: str | None = None,
     tcp: str | None = None,
     python: str | None = None,
+    isolation: str | None = None,
 ) -> list[str]:
     """Return the argument list that starts a daemon with this package's own files.
 
@@ -32,6 +33,7 @@ def daemon_arguments(
         bwrap: Path of bubblewrap.
         tcp: `HOST:PORT` to listen on as well.
         python: Interpreter; this one if None.
+        isolation: "auto", "namespaces", "user" or "none"; "auto" if None.
     """
     arguments = [python or sys.executable, "-I", "-S", os.path.dirname(os.path.abspath(__file__)), "serve"]
     arguments += ["--socket", socket, "--state", state, "--capacity", str(capacity)]
@@ -39,6 +41,7 @@ def daemon_arguments(
         ("--lifeline-fd", lifeline_fd),
         ("--orphan-grace", orphan_grace_s),
         ("--bwrap", bwrap),
+        ("--isolation", isolation),
         ("--tcp", tcp),
     ):
         if value is not None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,6 +17,8 @@ INFO_DESCRIPTOR = 3
 AGENT_ID = 1000
 HOME = "/home/agent"
 WORKSPACE = "/workspace"
+TMP = "/tmp"
+GRADING_FILES = "/grading"
 # Named for what it is: in some images it is one of the many names of a single program.
 INIT = "/.hermes/cat"
 HOST_NAME = "hermes"
@@ -117,14 +119,27 @@ def system_arguments(etc: str, bound: Iterable[str], network: str, init: str) ->
     return arguments
 
 
-def slot_arguments(workspace: str, tmp_bytes: int, home_bytes: int) -> list[str]:
-    """Return the arguments for the writable places of one slot, which end the list: the root is sealed last."""
+def slot_arguments(workspace: str, limits: dict[str, Any], grading_files: str | None) -> list[str]:
+    """Return the arguments for the writable places of one slot, which end the list: the root is sealed last.
+
+    Args:
+        workspace: The workspace on the host, unless it is to be in memory.
+        limits: The slot's limits, complete.
+        grading_files: Folder on the host for the grader's files, if the slot is graded.
+    """
+    tmp_bytes = limits["tmp_bytes"]
+    places = ["--bind", workspace, WORKSPACE]
+    if limits["workspace"] == "tmpfs":
+        size = ["--size", str(limits["workspace_bytes"])] if limits["workspace_bytes"] is not None else []
+        places = [*size, "--perms", "0755", "--tmpfs", WORKSPACE]
+    if grading_files is not None:
+        places += ["--ro-bind", grading_files, GRADING_FILES]
     return [
         *("--size", str(tmp_bytes), "--tmpfs", "/dev/shm"),
         *("--remount-ro", "/dev"),
-        *("--size", str(tmp_bytes), "--perms", "1777", "--tmpfs", "/tmp"),
-        *("--size", str(home_bytes), "--perms", "0755", "--tmpfs", HOME),
-        *("--bind", workspace, WORKSPACE),
+        *("--size", str(tmp_bytes), "--perms", "1777", "--tmpfs", TMP),
+        *("--size", str(limits["home_bytes"]), "--perms", "0755", "--tmpfs", HOME),
+        *places,
         *("--dir", "/run", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"),
         *("--remount-ro", "/"),
         *("--chdir", WORKSPACE, "--", INIT),

@@ -41,6 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--capacity", type=_positive, required=True, help="number of slots")
     serve.add_argument("--lifeline-fd", type=int, help="end when this descriptor reaches its end")
     serve.add_argument("--orphan-grace", type=float, default=60.0, help="seconds that slots outlive their client")
+    serve.add_argument(
+        "--isolation",
+        choices=("auto", "namespaces", "user", "none"),
+        default="auto",
+        help="level of the slots; auto takes the best that works here, and never none for more than one slot",
+    )
     serve.add_argument("--bwrap", help="path of bubblewrap")
     serve.add_argument("--uid-range", default="60000:65000", help="users for the slots of a daemon that is root")
     relay = commands.add_parser("relay", help="carry standard input and output to the socket of a daemon")

@@ -11,6 +11,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable
 
+from hermes_sandboxd._limits import limited_argv
 from hermes_sandboxd._link import Outflow
 from hermes_sandboxd._output import KeptOutput
 from hermes_sandboxd._protocol import INLINE_BYTES, answer, notification
@@ -18,11 +19,14 @@ from hermes_sandboxd._reactor import READ, WRITE
 from hermes_sandboxd._surroundings import LaunchError
 
 if TYPE_CHECKING:
+    from resource import struct_rusage
+
     from hermes_sandboxd._killing import Processes
     from hermes_sandboxd._surroundings import Surroundings
 
 _READ_BYTES = 65536
-_STREAMS = ("stdout", "stderr")
+_STREAMS = ("stdout", "stderr", "report")
+_REPORT = 2
 
 
 class Command:
@@ -38,7 +42,7 @@ class Command:
         self._done = done
         self._flow = Outflow(around.link, request_id)
         self._kept = [KeptOutput(params["output_cap"]) for _ in _STREAMS]
-        self._pipes = [-1, -1]
+        self._pipes = [-1, -1, -1]
         self._stdin = -1
         self._input: deque[memoryview] = deque()
         self._input_ended = "body" not in params
@@ -53,7 +57,7 @@ class Command:
 
     def start(self) -> None:
         """Spawn the command."""
-        self._spared = self._around.processes.survivors(self._around.jobs.running > 0)
+        self._spared = self._around.processes.survivors()
         self._started = time.monotonic()
         try:
             self._spawn()
@@ -69,27 +73,34 @@ class Command:
 
     def _spawn(self) -> None:
         params = self._params
-        ends = [os.pipe() for _ in _STREAMS]
-        streams = [self._around.null, ends[0][1], ends[1][1]]
+        outputs = [self._open_pipe(index) for index in range(_REPORT + params["report"]) if not self._is_merged(index)]
+        streams = [self._around.null, *outputs]
+        if params["merge"]:
+            streams.insert(2, outputs[0])
         if self._input or not self._input_ended:
             streams[0], self._stdin = os.pipe()
             os.set_blocking(self._stdin, False)
-        for index, (reading, _) in enumerate(ends):
-            os.set_blocking(reading, False)
-            self._pipes[index] = reading
+        argv = limited_argv(params["argv"], params["cpu_s"])
         try:
-            self._pid = self._around.launch(params["argv"], params["cwd"], params["env"], streams)
+            self._pid = self._around.launch(argv, params["cwd"], params["env"], streams)
         finally:
-            for descriptor in streams:
-                if descriptor != self._around.null:
-                    os.close(descriptor)
+            for descriptor in set(streams) - {self._around.null}:
+                os.close(descriptor)
+
+    def _is_merged(self, index: int) -> bool:
+        return self._params["merge"] and _STREAMS[index] == "stderr"
+
+    def _open_pipe(self, index: int) -> int:
+        self._pipes[index], writing = os.pipe()
+        os.set_blocking(self._pipes[index], False)
+        return writing
 
     def _finish_unstarted(self, error: LaunchError) -> None:
         for descriptor in (*self._pipes, self._stdin):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._take(1, f"hermes: {error}\n".encode(errors="replace"))
-        self._report(error.exit_code << 8)
+        self._take(0 if self._params["merge"] else 1, f"hermes: {error}\n".encode(errors="replace"))
+        self._report(error.exit_code << 8, self._around.observed.take())
 
     def _watch_output(self) -> None:
         for index, descriptor in enumerate(self._pipes):
@@ -202,33 +213,34 @@ class Command:
         self.end("timed_out")
 
     def end(self, reason: str) -> None:
-        """Kill everything that this command started, for `reason`: "timed_out" or "cancelled"."""
+        """Kill everything that this command started, for `reason`: "timed_out", "cancelled" or "limit"."""
         if self._answer is not None or not self._pid:
             return
         self._ended_by = reason
-        status = self._around.processes.kill(self._spared, self._pid)
-        if status is None:
+        ended = self._around.processes.kill(self._spared, self._pid)
+        if ended is None:
             # What cannot be killed from here ends with the whole slot.
-            self._around.link.closed = True
+            self._around.give_up()
             return
-        self._finish(status)
+        self._around.children.discard(self._pid)
+        self._finish(*ended)
 
     def _exited(self) -> None:
-        status = os.waitpid(self._pid, 0)[1]
+        status, usage = self._around.reap(self._pid)
         if os.WIFSIGNALED(status) and self._around.processes.are_ending():
             # Not the command's own end but the slot's.
-            self._around.link.closed = True
+            self._around.give_up()
             return
-        self._finish(status)
+        self._finish(status, usage)
 
-    def _finish(self, status: int) -> None:
+    def _finish(self, status: int, usage: struct_rusage) -> None:
         self._reactor.clear_timer(self._time_out)
         self._reactor.remove(self._pidfd)
         os.close(self._pidfd)
         for index in range(len(_STREAMS)):
             self._drain(index)
         self._close_input()
-        self._report(status)
+        self._report(status, self._around.observed.named(status, usage, self._params["cpu_s"]))
 
     def _drain(self, index: int) -> None:
         if self._pipes[index] < 0:
@@ -246,8 +258,9 @@ class Command:
             self._around.drain(self._pipes[index])
             self._pipes[index] = -1
 
-    def _report(self, status: int) -> None:
-        bodies = [kept.body() for kept in self._kept]
+    def _report(self, status: int, limit: str | None) -> None:
+        names = _STREAMS[: _REPORT + self._params["report"]]
+        bodies = [kept.body() for kept, _ in zip(self._kept, names)]
         exited = os.WIFEXITED(status)
         self._answer = {
             "exit_code": os.WEXITSTATUS(status) if exited else None,
@@ -255,18 +268,18 @@ class Command:
             # A command that ended by itself in the last moment was not ended by anything else.
             "timed_out": self._ended_by == "timed_out" and not exited,
             "cancelled": self._ended_by == "cancelled" and not exited,
-            "limit": None,
+            "limit": limit,
             "truncated": any(kept.truncated for kept in self._kept),
             "stdout_bytes": self._kept[0].total,
             "stderr_bytes": self._kept[1].total,
             "duration_s": round(time.monotonic() - self._started, 6),
-            "bodies": {name: len(body) for name, body in zip(_STREAMS, bodies)},
+            "bodies": {name: len(body) for name, body in zip(names, bodies)},
         }
         self._kept = []
         self._inline: bytes | None = b"".join(bodies)
         if len(self._inline) > INLINE_BYTES:
             self._inline = None
-            for name, body in zip(_STREAMS, bodies):
+            for name, body in zip(names, bodies):
                 self._flow.push("data", name, 0, body)
         self._send_rest()
         if not self._flow.empty:

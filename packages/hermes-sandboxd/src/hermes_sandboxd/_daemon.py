@@ -9,12 +9,15 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hermes_sandboxd._deadlines import Deadlines
+from hermes_sandboxd._levels import enforced
 from hermes_sandboxd._protocol import PROTOCOL_VERSION, VERSION, Refusal
 from hermes_sandboxd._session import Request, Session
 from hermes_sandboxd._slot import Slot
 
 if TYPE_CHECKING:
+    from hermes_sandboxd._cgroups import ControlGroups
     from hermes_sandboxd._connection import Connection
+    from hermes_sandboxd._levels import Isolation
     from hermes_sandboxd._state import StateFolder
     from hermes_sandboxd._supervision import ZygoteLink
     from hermes_sandboxd._users import Users
@@ -36,22 +39,28 @@ class Daemon:
 
     def __init__(
         self,
+        daemon_id: str,
         options: Options,
         state: StateFolder,
         zygote: ZygoteLink,
         bubblewrap: str | None,
-        obstacle: str | None,
         users: Users | None,
+        isolation: Isolation,
+        groups: ControlGroups | None,
     ) -> None:
         self.options = options
         self.state = state
         self.zygote = zygote
         self.bubblewrap = bubblewrap
-        self.obstacle = obstacle
+        self.level = isolation.level
+        self.obstacle = isolation.obstacle
         """Why no slot can be opened here, or None."""
+        self.seccomp = isolation.seccomp_obstacle is None
+        self.groups = groups
         self.users = users
+        self._enforced = enforced(isolation, groups)
         self.deadlines = Deadlines()
-        self.id = os.urandom(16).hex()
+        self.id = daemon_id
         self.connections: set[Connection] = set()
         self.ending = asyncio.Event()
         self._sessions: dict[str, Session] = {}
@@ -81,14 +90,10 @@ class Daemon:
             "version": VERSION,
             "daemon_id": self.id,
             "resumed": resumed,
-            "isolation": self._isolation,
+            "isolation": self.level,
             "capacity": self.options.capacity,
-            "limits": _ENFORCED,
+            "limits": self._enforced,
         }
-
-    @property
-    def _isolation(self) -> str:
-        return "namespaces" if self.obstacle is None else "none"
 
     def _expire(self, session: Session) -> None:
         self.log(f"session {session.name}: nobody came back, closing its slots")
@@ -154,8 +159,8 @@ class Daemon:
                 "slots": slots,
                 "capacity": self.options.capacity,
                 "pss_bytes": pss,
-                "isolation": self._isolation,
-                "limits": _ENFORCED,
+                "isolation": self.level,
+                "limits": self._enforced,
             }
         )
 
@@ -171,14 +176,6 @@ class Daemon:
             for connection in self.connections:
                 connection.close()
             await asyncio.wait([connection.lost for connection in self.connections], timeout=_FLUSH_S)
-
-
-_ENFORCED = {
-    "wall_time": "supervisor, then daemon",
-    "output": "supervisor",
-    "tmp_bytes": "tmpfs",
-    "home_bytes": "tmpfs",
-}
 
 
 def _memory(files: list[int]) -> int:

@@ -46,7 +46,7 @@ class Job:
         self.argv: list[str] = params["argv"]
         self.output = RecentOutput(params["output_cap"])
         self.limit: str | None = None
-        """The limit whose breach ended it; whoever enforces limits sets it."""
+        """The limit that it breached, known once it has ended."""
         self.on_change: Callable[[], None] | None = None
         """Called when there is new output, its input took something, or it ended."""
         self.has_terminal = params["pty"] is not None
@@ -175,12 +175,13 @@ class Job:
         """Take note of its end, if it has ended."""
         if self._status is not None:
             return
-        pid, status = os.waitpid(self._pid, os.WNOHANG)
+        pid, status, usage = os.wait4(self._pid, os.WNOHANG)
         if not pid:
             return
+        self._around.children.discard(pid)
         if os.WIFSIGNALED(status) and self._around.processes.are_ending():
             # Not its own end but the slot's.
-            self._around.link.closed = True
+            self._around.give_up()
             return
         self._reactor.remove(self._pidfd)
         os.close(self._pidfd)
@@ -190,6 +191,7 @@ class Job:
         while self.output.total < last and self._read():
             pass
         self._status = status
+        self.limit = self._around.observed.named(status, usage, None)
         self._close_input()
         self._changed()
 
@@ -292,7 +294,7 @@ class Job:
         """Kill its session and all its descendants; also what of them has outlived it."""
         if not self._around.processes.kill_session(self.leader):
             # What cannot be killed from here ends with the whole slot.
-            self._around.link.closed = True
+            self._around.give_up()
         self.reap()
 
     def send_signal(self, number: int) -> None:

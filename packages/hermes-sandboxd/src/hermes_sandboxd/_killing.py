@@ -9,16 +9,20 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
+
+from hermes_sandboxd._spawning import become_user
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    import resource
+    from collections.abc import Collection, Container, Iterable
 
 _ORPHANS = "/proc/1/task/1/children"
 _SELECTIVE_S = 0.5
 _TOTAL_S = 1.5
 _PAUSE_S = 0.0005
 _MANY = 256
+_STOPPING_ROUNDS = 20
 _PF_EXITING = 4
 
 Processes = dict[int, tuple[int, int, int]]
@@ -26,20 +30,36 @@ Processes = dict[int, tuple[int, int, int]]
 
 
 class SlotProcesses:
-    """The processes inside one slot, PID 1 excepted."""
+    """The processes inside one slot with a pid namespace of its own, PID 1 excepted.
 
-    def __init__(self, orphans: str = _ORPHANS) -> None:
+    Args:
+        orphans: The file that lists the children of PID 1.
+        own: Descriptor of the file that lists this process's children; -1 where the kernel has none.
+    """
+
+    def __init__(self, orphans: str = _ORPHANS, own: int = -1) -> None:
+        self._own = own
+        self.kills = 0
+        """How often everything was killed that a command had started."""
         try:
             self._orphans = os.open(orphans, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             # A kernel without CONFIG_PROC_CHILDREN: the whole of /proc is read each time instead.
             self._orphans = -1
 
-    def survivors(self, jobs: bool = False) -> Processes:
-        """Return what is alive between two commands; `jobs` says whether there is more than orphans."""
-        if not jobs and self._orphans >= 0 and not os.pread(self._orphans, 64, 0):
+    def survivors(self) -> Processes:
+        """Return what is alive between two commands."""
+        if self._orphans >= 0 and self._own >= 0 and not (os.pread(self._orphans, 64, 0) or os.pread(self._own, 64, 0)):
             return {}
-        return _read_processes()
+        return self.read()
+
+    def read(self, ended: bool = False) -> Processes:
+        """Return everything that is alive; `ended` says whether to return what has ended and is not reaped, too."""
+        return _read_processes(ended)
+
+    def _starter(self) -> int:
+        # Only what was started from outside has no parent in there.
+        return 0
 
     def find_new(self, known: Container[int]) -> tuple[int, int]:
         """Return the inner pid and the start time of a program that was just started here and not reaped yet.
@@ -47,11 +67,14 @@ class SlotProcesses:
         Args:
             known: Inner pids of the other programs that were started from here and may run.
         """
-        for pid, (parent, start, _) in _read_processes(ended=True).items():
-            # Only what was started from outside has no parent in there.
-            if parent == 0 and pid not in known:
-                return pid, start
-        raise RuntimeError("a program that was started cannot be found")
+        starter = self._starter()
+        # The youngest: a child of this process that does some work for it may be about as well.
+        found = max(
+            (start, pid)
+            for pid, (parent, start, _) in self.read(ended=True).items()
+            if parent == starter and pid not in known
+        )
+        return found[1], found[0]
 
     def kill_session(self, leader: tuple[int, int]) -> bool:
         """Kill the session of a program that was found by `find_new`, and every descendant.
@@ -62,7 +85,7 @@ class SlotProcesses:
         start = time.monotonic()
         sessions = {leader[0]}
         while True:
-            victims = _members(leader, sessions)
+            victims = _members(self.read(), leader, sessions)
             if not victims:
                 return True
             spent = time.monotonic() - start
@@ -76,15 +99,16 @@ class SlotProcesses:
 
     def close(self) -> None:
         """Close what is open."""
-        if self._orphans >= 0:
-            os.close(self._orphans)
+        for descriptor in (self._orphans, self._own):
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def are_ending(self) -> bool:
         """Tell whether PID 1 is on its way out, which kills everything else."""
         fields = _read_stat("1")
         return fields is None or bool(int(fields[6]) & _PF_EXITING)
 
-    def kill(self, spared: Processes, command: int) -> int | None:
+    def kill(self, spared: Processes, command: int) -> tuple[int, resource.struct_rusage] | None:
         """Kill everything that is not in `spared` or a descendant of it.
 
         Args:
@@ -92,48 +116,152 @@ class SlotProcesses:
             command: Outer pid of the running command, which is reaped.
 
         Returns:
-            The wait status of `command`; None if the slot could not be cleaned in time and must be given up.
+            The wait status of `command` and what it used; None if the slot could not be cleaned in time and must be
+            given up.
         """
+        self.kills += 1
         start = time.monotonic()
-        status: int | None = None
+        ended: tuple[int, resource.struct_rusage] | None = None
         while True:
             spent = time.monotonic() - start
             if spent > _TOTAL_S:
                 return None
-            victims = _victims(spared) if spared else []
+            victims = _victims(self.read(), spared) if spared else []
             if spared and spent < _SELECTIVE_S and len(victims) < _MANY:
                 _kill_each(victims)
             else:
                 # Who forks faster than it can be listed loses its background processes too: one call of
                 # kill(-1) from inside is atomic.
-                victims = [] if self._kill_all() else _victims({})
+                victims = [] if self._kill_all() else list(self.read())
+                _signal_each(victims, signal.SIGSTOP)
                 _kill_each(victims)
                 spared = {}
-            if status is None:
-                pid, found = os.waitpid(command, os.WNOHANG)
-                status = found if pid else None
-            if status is not None and not victims and not _victims(spared):
-                return status
+            if ended is None:
+                pid, status, usage = os.wait4(command, os.WNOHANG)
+                ended = (status, usage) if pid else None
+            if ended is not None and not victims and not _victims(self.read(), spared):
+                return ended
             time.sleep(_PAUSE_S)
 
+    def kill_one(self, pid: int) -> None:
+        """Kill one process, by its inner pid."""
+        _kill_each([pid])
+
+    def end(self) -> None:
+        """Kill everything for good: the supervisor is about to end."""
+
     def _kill_all(self) -> bool:
-        try:
-            child = os.fork()
-        except OSError:
-            return False
-        if child == 0:
-            try:
-                os.kill(-1, signal.SIGKILL)
-            finally:
-                os._exit(0)
-        # The agent can stop or kill the child in the instant before it acts, so it is not waited for without end.
-        for _ in range(200):
-            if os.waitpid(child, os.WNOHANG)[0]:
-                return True
-            time.sleep(_PAUSE_S)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        return _in_child(_kill_all_inside)
+
+
+class BareProcesses(SlotProcesses):
+    """The processes of a slot that shares the daemon's pid namespace: the descendants of its supervisor.
+
+    The supervisor adopts every orphan among them, so that none can get away.
+
+    Args:
+        uid: The slot's user, all of whose processes are the slot's; None if it has none of its own.
+        own: As of `SlotProcesses`.
+        others: Children of this process that are not the slot's, and neither are their descendants.
+    """
+
+    def __init__(self, uid: int | None, own: int = -1, others: Collection[int] = ()) -> None:
+        super().__init__("/dev/null", own)
+        self._uid = uid
+        self._others = others
+
+    def _starter(self) -> int:
+        return os.getpid()
+
+    def read(self, ended: bool = False) -> Processes:
+        """Return everything that is alive; see `SlotProcesses.read`."""
+        processes = _read_processes(ended)
+        me = os.getpid()
+        is_own = dict.fromkeys(self._others, False)
+        is_own[me] = False
+        for pid in processes:
+            line = []
+            ancestor = pid
+            while ancestor not in is_own and ancestor in processes:
+                line.append(ancestor)
+                ancestor = processes[ancestor][0]
+            below = ancestor == me or is_own.get(ancestor, False)
+            is_own.update(dict.fromkeys(line, below))
+        return {pid: entry for pid, entry in processes.items() if is_own[pid]}
+
+    def are_ending(self) -> bool:
+        """There is no PID 1 of the slot that could end."""
         return False
+
+    def end(self) -> None:
+        """Kill everything for good, as far as that can be done in a second and a half."""
+        deadline = time.monotonic() + _TOTAL_S
+        while time.monotonic() < deadline and self._kill_listed():
+            pass
+
+    def _kill_all(self) -> bool:
+        if self._uid is not None and kill_user(self._uid):
+            return True
+        self._kill_listed()
+        return True
+
+    def _kill_listed(self) -> bool:
+        """Kill everything, one by one; return whether there was anything.
+
+        Stopped before they are killed: who is stopped does not fork, and keeps its place in the limit of processes
+        from those who would.
+        """
+        stopped: set[int] = set()
+        for _ in range(_STOPPING_ROUNDS):
+            running = self.read().keys() - stopped
+            if not running:
+                break
+            _signal_each(running, signal.SIGSTOP)
+            stopped |= running
+        _kill_each(stopped)
+        return bool(stopped)
+
+
+def kill_user(uid: int) -> bool:
+    """Kill every process of a user at once; return whether that could be done."""
+
+    def kill() -> None:
+        become_user(uid)
+        if os.getuid() == os.geteuid() == uid != 0:
+            os.kill(-1, signal.SIGKILL)
+
+    return _in_child(kill)
+
+
+def _kill_all_inside() -> None:
+    # Only a process that was born into another pid namespace than its parent's has no parent that it could name.
+    # Anywhere else this would end everything on the machine.
+    if os.getppid() == 0:
+        os.kill(-1, signal.SIGKILL)
+
+
+def _in_child(kill: Callable[[], None]) -> bool:
+    """Let a child of this process call `kill`; return whether it came to an end."""
+    try:
+        child = os.fork()
+    except OSError:
+        return False
+    if child == 0:
+        try:
+            kill()
+        except ProcessLookupError:
+            # There was nobody.
+            pass
+        finally:
+            os._exit(0)
+    # The agent can stop or kill the child in the instant before it acts, so it is not waited for without end.
+    for _ in range(200):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return True
+        time.sleep(_PAUSE_S)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
 
 
 def _read_processes(ended: bool = False) -> Processes:
@@ -161,8 +289,7 @@ def _read_stat(name: str) -> list[bytes] | None:
         os.close(descriptor)
 
 
-def _victims(spared: Processes) -> list[int]:
-    processes = _read_processes()
+def _victims(processes: Processes, spared: Processes) -> list[int]:
     alive = {pid for pid, entry in processes.items() if pid in spared and spared[pid][1] == entry[1]}
     # Who lost its parent meanwhile is known by its session: nobody can enter one that was there before.
     sessions = {processes[pid][2] for pid in alive} - {0}
@@ -176,9 +303,8 @@ def _victims(spared: Processes) -> list[int]:
     return victims
 
 
-def _members(leader: tuple[int, int], sessions: set[int]) -> list[int]:
+def _members(processes: Processes, leader: tuple[int, int], sessions: set[int]) -> list[int]:
     """Return the processes of `sessions` and all below them; their sessions are added."""
-    processes = _read_processes()
     pid, start = leader
     if pid in processes and processes[pid][1] != start:
         # The number means another process by now, so that nothing of the session can be left.
@@ -193,7 +319,11 @@ def _members(leader: tuple[int, int], sessions: set[int]) -> list[int]:
     return list(members)
 
 
-def _kill_each(pids: list[int]) -> None:
+def _kill_each(pids: Iterable[int]) -> None:
+    _signal_each(pids, signal.SIGKILL)
+
+
+def _signal_each(pids: Iterable[int], number: int) -> None:
     for pid in pids:
         try:
             # A descriptor of the slot's /proc/PID serves as a pidfd: the number itself means another process here.
@@ -201,7 +331,7 @@ def _kill_each(pids: list[int]) -> None:
         except OSError:
             continue
         try:
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            signal.pidfd_send_signal(descriptor, number)
         except OSError:
             pass
         finally:

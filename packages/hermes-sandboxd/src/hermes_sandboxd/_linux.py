@@ -11,10 +11,12 @@ import socket
 
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
+_PR_SET_SECCOMP = 22
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
+_SECCOMP_MODE_FILTER = 2
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _NS_GET_USERNS = 0xB701
 _MOST_DESCRIPTORS = 8
@@ -28,6 +30,10 @@ class _CapabilityHeader(ctypes.Structure):
 
 class _CapabilityData(ctypes.Structure):
     _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
 def _check(result: int, what: str) -> None:
@@ -66,8 +72,32 @@ def owning_user_namespace(descriptor: int) -> int:
     return fcntl.ioctl(descriptor, _NS_GET_USERNS)
 
 
+def unshare(flags: int) -> None:
+    """Leave the namespaces that `flags` name for new ones."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def install_seccomp_filter(program: bytes) -> None:
+    """Bind this process to a filter, an array of `struct sock_filter`; needs no_new_privs or CAP_SYS_ADMIN."""
+    code = ctypes.create_string_buffer(program, len(program))
+    description = _FilterProgram(len(program) // 8, ctypes.addressof(code))
+    zero = ctypes.c_ulong(0)
+    _check(
+        _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(description), zero, zero),
+        "PR_SET_SECCOMP",
+    )
+
+
 def drop_capabilities() -> None:
     """Give up every capability of this process, and the right of its children to gain any by exec."""
+    drop_bounding_set()
+    header = _CapabilityHeader(_LINUX_CAPABILITY_VERSION_3, 0)
+    data = (_CapabilityData * 2)()
+    _check(_libc.capset(ctypes.byref(header), ctypes.byref(data)), "capset")
+
+
+def drop_bounding_set() -> None:
+    """Give up the right of this process and its children to gain any capability by exec; what it has, it keeps."""
     zero = ctypes.c_ulong(0)
     capability = 0
     while _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), zero, zero, zero) == 0:
@@ -77,9 +107,6 @@ def drop_capabilities() -> None:
         _check(-1, "PR_CAPBSET_DROP")
     # Kernels before 4.3 have no ambient set; there is nothing to clear there.
     _libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), zero, zero, zero)
-    header = _CapabilityHeader(_LINUX_CAPABILITY_VERSION_3, 0)
-    data = (_CapabilityData * 2)()
-    _check(_libc.capset(ctypes.byref(header), ctypes.byref(data)), "capset")
 
 
 def receive_descriptors(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:

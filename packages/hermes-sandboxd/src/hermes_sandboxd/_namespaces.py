@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from hermes_sandboxd import _linux
 from hermes_sandboxd._bubblewrap import INFO_DESCRIPTOR
+from hermes_sandboxd._seccomp import install_filter
 
 _SETUP_S = 10.0
 _NAMES = ("mnt", "pid", "ipc", "uts", "net", "cgroup")
@@ -24,20 +25,31 @@ class Joined(NamedTuple):
 
     init_pid: int
     init_pidfd: int
+    """PID 1 of the slot, or this process if the slot has none: killing it ends the slot."""
     leash: int
     """Write end of PID 1's standard input: PID 1 ends, and the slot with it, when nobody holds it any more."""
     oom_score: int
     memory: tuple[int, ...]
     """Descriptors of smaps_rollup: this process and PID 1."""
     monitor: int
-    """Pid of a child that was killed and is still to be reaped."""
+    """Pid of a child that was killed and is still to be reaped; 0 if there is none."""
+    children: int
+    """Descriptor of the file that lists this process's children; -1 where the kernel has none."""
+
+
+def open_children() -> int:
+    """Open the file that lists this process's children; -1 where the kernel has none."""
+    try:
+        return os.open("/proc/thread-self/children", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def join(spec: dict[str, Any]) -> Joined:
     """Become the slot's user, make its namespaces, enter them and give up every privilege.
 
     Args:
-        spec: `argv` of bubblewrap; `uid` to become or None.
+        spec: `argv` of bubblewrap; `uid` to become or None; `seccomp`, whether to install the filter.
 
     Raises:
         NamespaceError: Namespaces cannot be had here.
@@ -45,6 +57,7 @@ def join(spec: dict[str, Any]) -> Joined:
     _linux.set_child_subreaper()
     # Opened now: after the next steps this process may no longer open its own files in the host's /proc.
     oom_score = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    children = open_children()
     memory = [os.open("/proc/self/smaps_rollup", os.O_RDONLY | os.O_CLOEXEC)]
     if spec["uid"] is not None:
         _become(spec["uid"])
@@ -58,6 +71,8 @@ def join(spec: dict[str, Any]) -> Joined:
         _enter(init_pid)
         _linux.drop_capabilities()
         _linux.set_no_new_privileges()
+        if spec["seccomp"]:
+            install_filter()
         _linux.set_not_dumpable()
     except OSError as error:
         raise NamespaceError(f"the namespaces were made, but cannot be joined: {error}") from None
@@ -65,7 +80,7 @@ def join(spec: dict[str, Any]) -> Joined:
         # PID 1 outlives the process that watches over it, which has no further use and costs memory.
         os.kill(monitor, signal.SIGKILL)
     os.umask(0o022)
-    return Joined(init_pid, pidfd, leash, oom_score, tuple(memory), monitor)
+    return Joined(init_pid, pidfd, leash, oom_score, tuple(memory), monitor, children)
 
 
 def _become(uid: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hermes_sandboxd import _zygote
 from hermes_sandboxd._bubblewrap import find_bubblewrap
+from hermes_sandboxd._cgroups import ControlGroups, remove_groups
 from hermes_sandboxd._state import StateError, StateFolder
 from hermes_sandboxd._users import Users
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from hermes_sandboxd._daemon import Daemon, Options
+    from hermes_sandboxd._levels import Isolation
 
 
 class ServeError(Exception):
@@ -41,7 +43,10 @@ def serve(arguments: argparse.Namespace) -> int:
         os.unlink(arguments.socket)
         return _fail(error)
 
+    daemon_id = os.urandom(16).hex()
+
     def clean_up() -> None:
+        remove_groups(daemon_id)
         _unlink(arguments.socket)
         state.remove()
 
@@ -49,7 +54,7 @@ def serve(arguments: argparse.Namespace) -> int:
     # need them, and a smaller process forks faster.
     zygote, zygote_pid = _zygote.fork(clean_up, (state.lock,))
     try:
-        return _run(arguments, state, users, listener, zygote)
+        return _run(arguments, daemon_id, state, users, listener, zygote)
     finally:
         os.waitpid(zygote_pid, 0)
         clean_up()
@@ -57,6 +62,7 @@ def serve(arguments: argparse.Namespace) -> int:
 
 def _run(
     arguments: argparse.Namespace,
+    daemon_id: str,
     state: StateFolder,
     users: Users | None,
     listener: socket.socket,
@@ -66,6 +72,7 @@ def _run(
 
     from hermes_sandboxd._check import check_namespaces
     from hermes_sandboxd._daemon import Options
+    from hermes_sandboxd._levels import choose_isolation
 
     token = os.environ.pop(arguments.token_env, None)
     if arguments.tcp is not None and not token:
@@ -73,22 +80,25 @@ def _run(
         return _fail(ServeError(f"--tcp needs a token in the environment variable {arguments.token_env}"))
     found = find_bubblewrap(arguments.bwrap)
     bubblewrap = state.bubblewrap(found) if found is not None else None
-    report = check_namespaces(bubblewrap or arguments.bwrap)
+    isolation = choose_isolation(
+        arguments.isolation, arguments.capacity, lambda: check_namespaces(bubblewrap or arguments.bwrap)
+    )
     _raise_open_files()
     options = Options(arguments.capacity, arguments.orphan_grace, token, token)
-    asyncio.run(_main(arguments, options, state, users, listener, zygote, bubblewrap, report.obstacle))
+    asyncio.run(_main(arguments, daemon_id, options, state, users, listener, zygote, bubblewrap, isolation))
     return 0
 
 
 async def _main(
     arguments: argparse.Namespace,
+    daemon_id: str,
     options: Options,
     state: StateFolder,
     users: Users | None,
     listener: socket.socket,
     zygote: socket.socket,
     bubblewrap: str | None,
-    obstacle: str | None,
+    isolation: Isolation,
 ) -> None:
     import asyncio
 
@@ -99,7 +109,8 @@ async def _main(
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     link = ZygoteLink(zygote, ended.set)
-    daemon = Daemon(options, state, link, bubblewrap, obstacle, users)
+    groups = _find_groups(daemon_id)
+    daemon = Daemon(daemon_id, options, state, link, bubblewrap, users, isolation, groups)
     daemon.ending = ended
     for terminating in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(terminating, ended.set)
@@ -122,6 +133,16 @@ async def _main(
     link.leave()
 
 
+def _find_groups(daemon_id: str) -> ControlGroups | None:
+    try:
+        groups = ControlGroups(daemon_id)
+    except OSError:
+        # Reported by `health`: a watchdog does what it can instead.
+        return None
+    groups.remove_abandoned()
+    return groups
+
+
 def _announce(path: str, port: int | None, daemon: Daemon) -> None:
     line = {
         "ready": True,
@@ -129,6 +150,7 @@ def _announce(path: str, port: int | None, daemon: Daemon) -> None:
         "tcp": port,
         "pid": os.getpid(),
         "daemon_id": daemon.id,
+        "isolation": daemon.level,
         "obstacle": daemon.obstacle,
     }
     sys.stdout.write(json.dumps(line) + "\n")

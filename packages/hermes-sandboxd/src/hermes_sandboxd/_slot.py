@@ -8,11 +8,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from hermes_sandboxd._lease import Lease
+from hermes_sandboxd._place import Place
 from hermes_sandboxd._protocol import DEADLINE_GRACE_S, Refusal
 from hermes_sandboxd._session import Chunk, Request, Session
 
 if TYPE_CHECKING:
     from hermes_sandboxd._lease import Host
+
+_GRADING_BYTES = 64 << 20
+_NOTHING: dict[str, Any] = {}
 
 CLOSED, OPENING, OPEN, DEAD, RESETTING, UNCLEAN = "closed", "opening", "open", "dead", "resetting", "unclean"
 
@@ -26,6 +30,7 @@ class Slot:
         self.state = CLOSED
         self.owner: Session | None = None
         self.lease: Lease | None = None
+        self._place: Place | None = None
         self.opened_at = 0.0
         self._queue: deque[Request] = deque()
         self._current: Request | None = None
@@ -58,8 +63,10 @@ class Slot:
         """Pass a chunk of a request's body on, or keep it until its turn has come."""
         if not data and not end:
             return
-        if request is not self._current:
+        if request is not self._current or request.method == "slot.grade":
             request.incoming.append((data, end))
+            if request is self._current:
+                self._collect(request)
         elif self.lease is not None:
             self.lease.link.send(_about("data", request, channel="body", end=end), data)
 
@@ -110,8 +117,10 @@ class Slot:
             if self.state != CLOSED:
                 raise Refusal("slot_busy", f"slot {self.index} is open")
             self._task = self._loop.create_task(self._open(request))
+        elif request.method == "slot.grade":
+            self._take_files(request)
         elif self.state == DEAD:
-            raise Refusal("slot_dead", f"slot {self.index} is dead and must be reset")
+            raise Refusal("slot_dead", f"slot {self.index} is dead and must be reset", **self._cause())
         elif self.state != OPEN or self.lease is None:
             raise Refusal("unknown_slot", f"slot {self.index} is not open")
         else:
@@ -127,7 +136,7 @@ class Slot:
             self._enforce(request.params["timeout_s"] + DEADLINE_GRACE_S)
 
     def _is_served_by_supervisor(self, request: Request) -> bool:
-        return request.method not in ("slot.open", "slot.reset")
+        return request.method not in ("slot.open", "slot.grade", "slot.reset")
 
     def _received(self, message: dict[str, Any], body: bytes | None) -> None:
         request = self._current
@@ -137,6 +146,8 @@ class Slot:
             if message["id"] == request.id:
                 self._relax()
                 self._current = None
+                if self.lease is not None and message.get("result", _NOTHING).get("limit"):
+                    self.lease.forget_breaches()
                 request.finish(message, body)
                 self._next()
             return
@@ -178,32 +189,99 @@ class Slot:
             return
         self.state = DEAD
         if self._current is not None and self._is_served_by_supervisor(self._current):
-            self._answer_refusal(Refusal("slot_dead", f"slot {self.index} has died"))
+            self._answer_refusal(Refusal("slot_dead", f"slot {self.index} has died", **self._cause()))
             self._next()
+
+    def _cause(self) -> dict[str, str]:
+        limit = self.lease.breached() if self.lease is not None else None
+        return {} if limit is None else {"limit": limit}
 
     # Opening and closing.
 
     async def _open(self, request: Request) -> None:
         self.state = OPENING
-        self.lease = lease = Lease(self._host, self.index)
+        place = self._place = Place(self._host, self.index)
+        try:
+            place.make()
+        except Refusal as error:
+            await self._give_up(request, error)
+        except Exception as error:
+            await self._give_up(request, Refusal("internal", repr(error)))
+        else:
+            await self._settle_in(request, place)
+        self._next()
+
+    async def _settle_in(self, request: Request, place: Place) -> None:
+        self.lease = lease = Lease(self._host, self.index, place)
         try:
             await lease.open(request.params, self._received, self._lost)
         except Refusal as error:
-            clean = await lease.close()
-            self.lease = None
-            self.state = CLOSED if clean else UNCLEAN
-            self._answer_refusal(error)
+            await self._give_up(request, error)
         except Exception as error:
-            await lease.close()
-            self.lease = None
-            self.state = UNCLEAN
-            self._answer_refusal(Refusal("internal", repr(error)))
+            await self._give_up(request, Refusal("internal", repr(error)))
         else:
             self.state = OPEN
             self.opened_at = time.monotonic()
             self._current = None
             request.succeed(lease.description)
+
+    async def _give_up(self, request: Request, error: Refusal) -> None:
+        await self.close()
+        self._answer_refusal(error)
+
+    # Grading.
+
+    def _take_files(self, request: Request) -> None:
+        if self._place is None or self.state not in (OPEN, DEAD):
+            raise Refusal("unknown_slot", f"slot {self.index} is not open")
+        if request.params["limits"].get("workspace") == "tmpfs" or self._is_in_memory():
+            raise Refusal("bad_request", "a workspace in memory ends with its namespaces: grading needs workspace disk")
+        if "body" in request.params:
+            if request.params["body"]["size"] > _GRADING_BYTES:
+                raise Refusal("too_large", f"the files for grading: over the limit of {_GRADING_BYTES} bytes")
+            request.body = b""
+            self._collect(request)
+        else:
+            self._task = self._loop.create_task(self._grade(request, request.body))
+
+    def _is_in_memory(self) -> bool:
+        return self.lease is not None and self.lease.description["limits"]["workspace"] == "tmpfs"
+
+    def _collect(self, request: Request) -> None:
+        """Gather the body of `slot.grade`, which is for the daemon itself."""
+        ended = False
+        while request.incoming:
+            data, ended = request.incoming.popleft()
+            request.body += data
+            request.consume(len(data))
+        if len(request.body) > _GRADING_BYTES:
+            self._answer_refusal(Refusal("too_large", f"the files for grading: over {_GRADING_BYTES} bytes"))
+            self._next()
+        elif ended:
+            self._task = self._loop.create_task(self._grade(request, request.body))
+
+    async def _grade(self, request: Request, files: bytes) -> None:
+        self.state = OPENING
+        place, lease = self._place, self.lease
+        assert place is not None
+        self.lease = None
+        try:
+            if lease is not None and not await lease.close():
+                self.state = UNCLEAN
+                raise Refusal("unclean", f"slot {self.index}: what the agent started cannot be ended")
+            await place.prepare_grading(files)
+        except Refusal as error:
+            if self.state != UNCLEAN:
+                self.state = DEAD
+            self._answer_refusal(error)
+        except Exception as error:
+            self.state = DEAD
+            self._answer_refusal(Refusal("internal", repr(error)))
+        else:
+            await self._settle_in(request, place)
         self._next()
+
+    # The end.
 
     async def _reset(self, request: Request) -> None:
         try:
@@ -225,7 +303,10 @@ class Slot:
             return False
         self.state = RESETTING
         lease, self.lease = self.lease, None
-        clean = True if lease is None else await lease.close()
+        place, self._place = self._place, None
+        ended = True if lease is None else await lease.close()
+        clean = True if place is None else await place.remove(release=ended)
+        clean = clean and ended
         self.state = CLOSED if clean else UNCLEAN
         return clean
 

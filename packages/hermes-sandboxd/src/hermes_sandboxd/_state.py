@@ -24,7 +24,7 @@ class StateFolder:
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         self.etc = os.path.join(self.path, "etc")
-        self._workspaces = os.path.join(self.path, "work")
+        self._places = os.path.join(self.path, "work")
         self._inits = os.path.join(self.path, "init")
         self._programs = os.path.join(self.path, "program")
         self.bound: list[str] = []
@@ -50,7 +50,7 @@ class StateFolder:
         # Others may pass, which the users of the slots must, but not look around.
         os.chmod(self.path, 0o711)
         self.lock = _lock(self.path)
-        for folder in (self._workspaces, self._inits):
+        for folder in (self._places, self._inits):
             os.mkdir(folder)
             os.chmod(folder, 0o711)
         self.bound = bound_folders()
@@ -89,12 +89,11 @@ class StateFolder:
             os.chmod(path, 0o111)
         return path
 
-    def workspace(self, slot: int, uid: int | None) -> str:
-        """Make the workspace of a slot and return its path."""
-        path = os.path.join(self._workspaces, str(slot))
-        os.mkdir(path, 0o700)
-        if uid is not None:
-            os.chown(path, uid, uid)
+    def place(self, slot: int) -> str:
+        """Make the folder for everything of a slot and return its path; others may pass it."""
+        path = os.path.join(self._places, str(slot))
+        os.mkdir(path)
+        os.chmod(path, 0o711)
         return path
 
     def remove(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import signal
 import socket
@@ -25,6 +26,8 @@ class ZygoteLink:
         self._lost = lost
         self._forked: dict[int, asyncio.Future[int]] = {}
         self._exited: dict[int, asyncio.Future[None]] = {}
+        self._swept: dict[int, asyncio.Future[None]] = {}
+        self._sweeps = itertools.count()
         sock.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._receive)
@@ -43,6 +46,13 @@ class ZygoteLink:
     def ended(self, pid: int) -> asyncio.Future[None]:
         """Return the future that is done when the supervisor has been reaped."""
         return self._exited[pid]
+
+    def sweep(self, uid: int | None) -> asyncio.Future[None]:
+        """Kill what supervisors that ended left behind, and all of the user `uid`; the future is done when it is so."""
+        number = next(self._sweeps)
+        future = self._swept[number] = self._loop.create_future()
+        self._tell({"do": "sweep", "sweep": number, "uid": uid})
+        return future
 
     def forget(self, pid: int) -> None:
         """Forget a supervisor that has ended."""
@@ -71,23 +81,25 @@ class ZygoteLink:
                 data = b""
             if not data:
                 self._loop.remove_reader(self._sock.fileno())
-                for ended in self._exited.values():
+                for ended in (*self._exited.values(), *self._swept.values()):
                     # Nobody reports their ends any more; they end by themselves when they are hung up on.
                     if not ended.done():
                         ended.set_result(None)
                 self._lost()
                 return
-            message = json.loads(data)
-            if "forked" in message:
-                pid = message["forked"]
-                self._exited[pid] = self._loop.create_future()
-                future = self._forked.pop(message["slot"])
-                if not future.done():
-                    future.set_result(pid)
-            else:
-                future_end = self._exited.get(message["exited"])
-                if future_end is not None and not future_end.done():
-                    future_end.set_result(None)
+            self._handle(json.loads(data))
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        if "forked" in message:
+            pid = message["forked"]
+            self._exited[pid] = self._loop.create_future()
+            forked = self._forked.pop(message["slot"])
+            if not forked.done():
+                forked.set_result(pid)
+            return
+        ended = self._swept.pop(message["swept"]) if "swept" in message else self._exited.get(message["exited"])
+        if ended is not None and not ended.done():
+            ended.set_result(None)
 
 
 class SupervisorLink:

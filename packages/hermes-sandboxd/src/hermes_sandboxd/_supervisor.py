@@ -7,21 +7,28 @@ import gc
 import os
 import signal
 import socket
-from typing import Any, Callable, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from hermes_sandboxd._archiving import Archiving
+from hermes_sandboxd._bare import settle
 from hermes_sandboxd._command import Command
 from hermes_sandboxd._extraction import Extraction
 from hermes_sandboxd._files import Reading, Writing
 from hermes_sandboxd._frames import FrameDecoder, encode_frame
 from hermes_sandboxd._job_operations import JobInput, JobKill, JobList, JobPoll, JobResize, JobStart
-from hermes_sandboxd._killing import SlotProcesses
+from hermes_sandboxd._killing import BareProcesses, SlotProcesses
+from hermes_sandboxd._limits import Observed, set_resource_limits
 from hermes_sandboxd._link import Link
 from hermes_sandboxd._listing import Listing
 from hermes_sandboxd._namespaces import Joined, NamespaceError, join
 from hermes_sandboxd._protocol import Refusal, notification, refusal
 from hermes_sandboxd._reactor import READ, Reactor
+from hermes_sandboxd._spawning import OtherUserSpawner, SameUserSpawner
 from hermes_sandboxd._surroundings import Surroundings
+from hermes_sandboxd._watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Operation(Protocol):
@@ -62,25 +69,40 @@ _OPERATIONS: dict[str, Callable[[Surroundings, int, dict[str, Any], bytes, Calla
 }
 
 
-def run(sock: socket.socket) -> None:
-    """Serve one slot until the daemon hangs up, the slot dies, or its namespaces cannot be made."""
+def run(sock: socket.socket, descriptors: Sequence[int]) -> None:
+    """Serve one slot until the daemon hangs up, the slot dies, or its namespaces cannot be made.
+
+    Args:
+        sock: Leads to the daemon.
+        descriptors: The event files of the slot's control group come first, if it has one.
+    """
     # Its own garbage is collected, the zygote's memory is left alone: a write would copy the page.
     gc.freeze()
     spec = _read_spec(sock)
     if spec is None:
         return
     try:
-        joined = join(spec)
+        joined = join(spec) if spec["level"] == "namespaces" else settle(spec)
     except NamespaceError as error:
         sock.sendall(encode_frame(notification("failed", message=str(error))))
         return
     _announce(sock, joined)
-    os.waitpid(joined.monitor, 0)
-    supervisor = Supervisor(sock, spec, joined, SlotProcesses())
+    if joined.monitor:
+        os.waitpid(joined.monitor, 0)
+    set_resource_limits(spec["limits"], spec["level"], grouped=spec["grouped"])
+    events = (descriptors[0], descriptors[1]) if spec["grouped"] else None
+    supervisor = Supervisor(sock, spec, joined, _processes(spec, joined), events)
     try:
         supervisor.serve()
     finally:
+        supervisor.end()
         signal.pidfd_send_signal(joined.init_pidfd, signal.SIGKILL)
+
+
+def _processes(spec: dict[str, Any], joined: Joined) -> SlotProcesses:
+    if spec["level"] == "namespaces":
+        return SlotProcesses(own=joined.children)
+    return BareProcesses(spec["uid"], joined.children)
 
 
 def _read_spec(sock: socket.socket) -> dict[str, Any] | None:
@@ -109,20 +131,37 @@ def _announce(sock: socket.socket, joined: Joined) -> None:
 class Supervisor:
     """Serves the requests of one slot, one at a time."""
 
-    def __init__(self, sock: socket.socket, spec: dict[str, Any], joined: Joined, processes: SlotProcesses) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        spec: dict[str, Any],
+        joined: Joined,
+        processes: SlotProcesses,
+        events: tuple[int, int] | None,
+    ) -> None:
         self._reactor = Reactor()
         self._link = Link(sock, self._reactor, self._handle)
         self._link.on_relief = self._relieved
-        self._around = Surroundings(self._reactor, self._link, spec, joined.oom_score, processes)
+        observed = Observed(events, spec["limits"]["memory_bytes"])
+        spawner = OtherUserSpawner(spec["uid"]) if spec["level"] == "user" else SameUserSpawner(joined.oom_score)
+        self._around = Surroundings(self._reactor, self._link, spec, spawner, processes, observed)
+        self._around.end_commands = self._end_commands
+        self._watchdog = Watchdog(self._around, spec)
         self._operation: Operation | None = None
         self._id: int | None = None
         self._init = joined.init_pidfd
         self._reactor.add(joined.init_pidfd, READ, self._died)
+        if spec["level"] != "namespaces":
+            self._around.adopt_orphans(joined.children)
 
     def serve(self) -> None:
         """Run until the link is closed."""
         while not self._link.closed:
             self.turn()
+
+    def end(self) -> None:
+        """End what is left in the slot."""
+        self._around.processes.end()
 
     def turn(self) -> None:
         """Wait for the next event and handle what is ready."""
@@ -134,6 +173,12 @@ class Supervisor:
 
     def _died(self, _: int) -> None:
         self._link.closed = True
+
+    def _end_commands(self) -> None:
+        if isinstance(self._operation, Command):
+            self._operation.end("limit")
+        for pid in self._around.processes.read():
+            self._around.processes.kill_one(pid)
 
     def _relieved(self) -> None:
         if self._operation is not None:
@@ -158,6 +203,7 @@ class Supervisor:
 
     def _start(self, request_id: int, method: str, params: dict[str, Any], body: bytes) -> None:
         self._id = request_id
+        self._watchdog.wake()
         try:
             made = _OPERATIONS.get(method)
             if made is None:
@@ -169,5 +215,6 @@ class Supervisor:
             self._done()
 
     def _done(self) -> None:
+        self._watchdog.rest()
         self._operation = None
         self._id = None

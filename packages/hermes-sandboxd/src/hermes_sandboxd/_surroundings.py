@@ -6,20 +6,23 @@ import errno
 import os
 import signal
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
-from hermes_sandboxd._bubblewrap import command_environment, search
+from hermes_sandboxd._bubblewrap import TMP, command_environment, search
 from hermes_sandboxd._jobs import Jobs
+from hermes_sandboxd._protocol import notification
 from hermes_sandboxd._reactor import READ, Reactor
 
 if TYPE_CHECKING:
+    from resource import struct_rusage
+
     from hermes_sandboxd._killing import SlotProcesses
+    from hermes_sandboxd._limits import Observed
     from hermes_sandboxd._link import Link
+    from hermes_sandboxd._spawning import Spawner
 
 _READ_BYTES = 65536
 _MOST_DRAINS = 64
-# Python ignores some signals, the zygote ignores others, and whoever started the daemon may have ignored more.
-DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class LaunchError(Exception):
@@ -34,7 +37,13 @@ class Surroundings:
     """What the operations of one slot share."""
 
     def __init__(
-        self, reactor: Reactor, link: Link, spec: dict[str, Any], oom_score: int, processes: SlotProcesses
+        self,
+        reactor: Reactor,
+        link: Link,
+        spec: dict[str, Any],
+        spawner: Spawner,
+        processes: SlotProcesses,
+        observed: Observed,
     ) -> None:
         self.reactor = reactor
         self.link = link
@@ -42,10 +51,14 @@ class Surroundings:
         """Where relative paths begin, as seen from inside."""
         self.processes = processes
         self.jobs = Jobs(self)
+        self.observed = observed
         self.null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        self._environment: dict[str, str] = {"HOME": spec["home"], **spec["env"]}
-        self._oom_score = oom_score
-        self._own_score = os.pread(oom_score, 16, 0)
+        self._environment: dict[str, str] = {"HOME": spec["home"], **_temporary(spec["tmp"]), **spec["env"]}
+        self._spawner = spawner
+        self.children: set[int] = set()
+        """The children of this process that somebody here waits for: orphans are the others."""
+        self.end_commands: Callable[[], None] = lambda: None
+        """Ends every command and job, for the sake of a limit."""
         self._drains: deque[int] = deque()
 
     def close(self) -> None:
@@ -83,46 +96,58 @@ class Surroundings:
         failure = LaunchError(127, f"{argv[0]}: not found")
         for path in search(argv[0], environment.get("PATH", "")):
             try:
-                return self._spawn(path, argv, environment, streams, terminal)
+                pid = self._spawner.spawn(path, argv, environment, streams, terminal)
             except OSError as error:  # noqa: PERF203 - beside a system call it costs nothing
+                self.observed.note_failed_spawn(error)
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                     failure = LaunchError(126, f"{argv[0]}: {error.strerror}")
             except ValueError as error:
                 raise LaunchError(126, f"{argv[0]!r}: {error}") from None
+            else:
+                self.children.add(pid)
+                return pid
         raise failure
 
-    def _spawn(
-        self, path: str, argv: list[str], environment: dict[str, str], streams: list[int], terminal: str | None
-    ) -> int:
-        actions: list[tuple[Any, ...]] = []
-        if terminal is not None:
-            # The first terminal that a session's leader opens becomes its controlling one.
-            actions.append((os.POSIX_SPAWN_OPEN, 0, terminal, os.O_RDWR, 0))
-            actions += [(os.POSIX_SPAWN_DUP2, 0, target) for target in (1, 2)]
-        actions += [(os.POSIX_SPAWN_DUP2, descriptor, target) for target, descriptor in enumerate(streams)]
-        # Raised for the moment of the spawn only: the child inherits it, and the supervisor, whose end would end
-        # the slot, does not become the first choice of the kernel's out-of-memory killer.
-        self._score(b"1000")
-        try:
-            return os.posix_spawn(
-                path, argv, environment, file_actions=actions, setsid=True, setsigmask=(), setsigdef=DEFAULT_SIGNALS
-            )
-        finally:
-            self._score(self._own_score)
+    def reap(self, pid: int) -> tuple[int, struct_rusage]:
+        """Return the wait status and the usage of a child of this process that has ended."""
+        _, status, usage = os.wait4(pid, 0)
+        self.children.discard(pid)
+        return status, usage
 
     def fork(self) -> int:
-        """Fork a child that the kernel kills first when memory runs out; return as `os.fork` does."""
-        self._score(b"1000")
-        try:
-            return os.fork()
-        finally:
-            self._score(self._own_score)
+        """Fork a child that is the slot's user; return as `os.fork` does."""
+        pid = self._spawner.fork()
+        if pid:
+            self.children.add(pid)
+        return pid
 
-    def _score(self, value: bytes) -> None:
-        try:
-            os.write(self._oom_score, value)
-        except OSError:
-            pass
+    def adopt_orphans(self, listing: int) -> None:
+        """Reap the slot's orphans from now on: they become children of this process.
+
+        Args:
+            listing: Descriptor of the file that lists the children of this process.
+        """
+        wake, wake_end = os.pipe()
+        for descriptor in (wake, wake_end):
+            os.set_blocking(descriptor, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
+        self.reactor.add(wake, READ, lambda _: self._reap_orphans(wake, listing))
+
+    def _reap_orphans(self, wake: int, listing: int) -> None:
+        os.read(wake, 4096)
+        for pid in map(int, os.pread(listing, 1 << 20, 0).split()):
+            if pid not in self.children:
+                os.waitpid(pid, os.WNOHANG)
+
+    def breach(self, limit: str) -> None:
+        """Take note of a breach, and let the daemon know of it, who may have to say why the slot died."""
+        self.observed.note(limit)
+        self.link.send(notification("breach", limit=limit))
+
+    def give_up(self) -> None:
+        """End the slot: it cannot be put in order any more."""
+        self.link.closed = True
 
     def drain(self, descriptor: int) -> None:
         """Read `descriptor` to its end and forget what comes: background processes keep a working output."""
@@ -143,3 +168,8 @@ class Surroundings:
         self._drains.remove(descriptor)
         self.reactor.remove(descriptor)
         os.close(descriptor)
+
+
+def _temporary(folder: str) -> dict[str, str]:
+    """Tell programs where their temporary files go, if it is not where they would put them anyway."""
+    return {} if folder == TMP else {"TMPDIR": folder}

@@ -11,11 +11,20 @@ import socket
 from typing import Any
 
 from hermes_sandboxd._frames import FrameDecoder, encode_frame
-from hermes_sandboxd._killing import SlotProcesses
-from hermes_sandboxd._namespaces import Joined
+from hermes_sandboxd._killing import BareProcesses
+from hermes_sandboxd._namespaces import Joined, open_children
 from hermes_sandboxd._protocol import DEFAULT_OUTPUT_CAP
 from hermes_sandboxd._supervisor import Supervisor
 
+_SPEC: dict[str, Any] = {
+    "level": "namespaces",
+    "uid": None,
+    "env": {},
+    "workspace": "/",
+    "home": "/",
+    "tmp": "/tmp",
+    "limits": {"memory_bytes": None, "workspace_bytes": None, "workspace": "disk", "processes": None},
+}
 _ROUNDS = 12
 """CPython 3.11 and later specialise a function once it has been called eight times."""
 
@@ -26,8 +35,10 @@ def warm_up() -> None:
     pidfd = os.pidfd_open(os.getpid())
     oom_score = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     try:
-        joined = Joined(os.getpid(), pidfd, -1, oom_score, (), 0)
-        supervisor = Supervisor(theirs, {"env": {}, "workspace": "/", "home": "/"}, joined, SlotProcesses("/dev/null"))
+        joined = Joined(os.getpid(), pidfd, -1, oom_score, (), 0, -1)
+        # Its own descendants: nothing here may ever take the host's processes for a slot's.
+        processes = BareProcesses(None, open_children())
+        supervisor = Supervisor(theirs, _SPEC, joined, processes, None)
         for request_id in range(1, _ROUNDS + 1):
             ours.sendall(encode_frame(_request(request_id)))
             _await_answer(supervisor, ours)
@@ -44,6 +55,9 @@ def _request(request_id: int) -> dict[str, Any]:
         "slot": 0,
         "argv": ["/bin/true"],
         "timeout_s": 10.0,
+        "cpu_s": None,
+        "merge": False,
+        "report": False,
         "cwd": "/",
         "env": {},
         "stream": False,

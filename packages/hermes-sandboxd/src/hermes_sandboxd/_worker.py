@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn
 from hermes_sandboxd._link import Outflow
 from hermes_sandboxd._protocol import CHUNK_BYTES, INLINE_BYTES, Refusal, answer, notification, refusal
 from hermes_sandboxd._reactor import READ, WRITE
-from hermes_sandboxd._surroundings import DEFAULT_SIGNALS
+from hermes_sandboxd._spawning import DEFAULT_SIGNALS
 
 if TYPE_CHECKING:
     from hermes_sandboxd._surroundings import Surroundings
@@ -97,7 +97,7 @@ class Worker:
         for descriptor in (self._stdin, self._stdout, self._report):
             os.set_blocking(descriptor, False)
         self._pidfd = os.pidfd_open(self._pid)
-        self._reactor.add(self._pidfd, READ, lambda _: self._ended(os.waitpid(self._pid, 0)[1]))
+        self._reactor.add(self._pidfd, READ, lambda _: self._ended(self._around.reap(self._pid)[0]))
         self._watch_output()
         self._watch_input()
         self._reactor.set_timer(time.monotonic() + _LOOK_S, self._look)
@@ -215,6 +215,7 @@ class Worker:
         """See that nobody has stopped the child, so that it would never end."""
         pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
         if pid and not os.WIFSTOPPED(status):
+            self._around.children.discard(pid)
             self._ended(status)
             return
         if pid:
@@ -231,7 +232,7 @@ class Worker:
             self._refuse(_CANCELLED)
         elif os.WIFSIGNALED(status) and self._around.processes.are_ending():
             # Not the child's own end but the slot's.
-            self._around.link.closed = True
+            self._around.give_up()
         elif "result" in outcome:
             self._result = outcome["result"]
             self._answer()

@@ -17,12 +17,14 @@ import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from hermes_sandboxd import _linux, _supervisor
+from hermes_sandboxd._killing import BareProcesses, kill_user
 from hermes_sandboxd._warming import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _LAST_WORDS_S = 1.0
+_SWEEP_S = 3.0
 
 
 def fork(clean_up: Callable[[], None], kept: Iterable[int]) -> tuple[socket.socket, int]:
@@ -110,7 +112,9 @@ class Zygote:
         if not data:
             return False
         order: dict[str, Any] = json.loads(data)
-        if order["do"] == "fork":
+        if order["do"] == "sweep":
+            self._sweep(order["sweep"], order["uid"])
+        elif order["do"] == "fork":
             self._fork(order["slot"], descriptors)
         elif order["do"] == "kill" and order["pid"] in self._supervisors:
             os.kill(order["pid"], signal.SIGKILL)
@@ -135,8 +139,8 @@ class Zygote:
             for descriptor in (self._wake, self._wake_end):
                 os.close(descriptor)
             self._sock.close()
-            # The second descriptor is the claim on the slot's user: it is held for as long as this process lives.
-            _supervisor.run(socket.socket(fileno=descriptors[0]))
+            # The last descriptor may be the claim on the slot's user: it is held for as long as this process lives.
+            _supervisor.run(socket.socket(fileno=descriptors[0]), descriptors[1:])
         except BaseException:
             # Not the module traceback: it would have to be imported from files that a slot does not see.
             sys.excepthook(*sys.exc_info())
@@ -148,10 +152,11 @@ class Zygote:
             os.read(self._wake, 4096)
         except BlockingIOError:
             pass
-        ended = self._wait()
-        if ended:
-            # What a supervisor leaves behind is adopted here: PID 1 of its slot, for one.
-            self._kill(lambda pid: pid not in self._supervisors)
+        self._report(self._wait())
+        # What a supervisor leaves behind is adopted here: PID 1 of its slot, for one.
+        self._kill_strays()
+
+    def _report(self, ended: list[int]) -> None:
         for pid in ended:
             self._tell({"exited": pid})
 
@@ -168,6 +173,25 @@ class Zygote:
                 self._supervisors.discard(pid)
                 ended.append(pid)
 
+    def _kill_strays(self) -> bool:
+        """Kill what was adopted; return whether there was anything."""
+        return self._kill(lambda pid: pid not in self._supervisors)
+
+    def _sweep(self, number: int, uid: int | None) -> None:
+        """See that nothing lives of a supervisor that has ended, where no pid namespace has seen to it."""
+        strays = BareProcesses(uid, others=self._supervisors)
+        deadline = time.monotonic() + _SWEEP_S
+        try:
+            if uid is not None:
+                kill_user(uid)
+            while strays.read() and time.monotonic() < deadline:
+                strays.end()
+                self._report(self._wait())
+            if not strays.read():
+                self._tell({"swept": number})
+        finally:
+            strays.close()
+
     def _tell(self, message: dict[str, Any]) -> None:
         try:
             self._sock.send(json.dumps(message).encode())
@@ -175,11 +199,12 @@ class Zygote:
             # The daemon is gone, which the next turn notices.
             pass
 
-    def _kill(self, chosen: Callable[[int], bool]) -> None:
-        for pid in _children():
-            if chosen(pid):
-                # Nobody else reaps it, so the number cannot mean another process by now.
-                os.kill(pid, signal.SIGKILL)
+    def _kill(self, chosen: Callable[[int], bool]) -> bool:
+        victims = list(filter(chosen, _children()))
+        for pid in victims:
+            # Nobody else reaps it, so the number cannot mean another process by now.
+            os.kill(pid, signal.SIGKILL)
+        return bool(victims)
 
     def _end(self) -> None:
         """Wait until every supervisor and slot is gone: they notice that the daemon is; whoever does not is killed."""

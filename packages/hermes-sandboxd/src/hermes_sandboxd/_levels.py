@@ -1,0 +1,102 @@
+"""Which isolation level the slots of a daemon get, and which limits hold for them, by what."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING, Callable, NamedTuple
+
+from hermes_sandboxd._seccomp import seccomp_obstacle
+
+if TYPE_CHECKING:
+    from hermes_sandboxd._cgroups import ControlGroups
+    from hermes_sandboxd._check import NamespaceReport
+
+_TRIAL_USER = 65534
+
+
+class Isolation(NamedTuple):
+    """What was chosen."""
+
+    level: str
+    """`namespaces`, `user` or `none`."""
+    obstacle: str | None
+    """Why no slot can be opened here, in one line with a hint; or None."""
+    seccomp_obstacle: str | None
+    """Why commands are not bound to the filter of system calls, or None if they are."""
+
+
+def choose_isolation(wanted: str, capacity: int, check: Callable[[], NamespaceReport]) -> Isolation:
+    """Return the level for slots here.
+
+    Args:
+        wanted: A level by name, or `auto` for the best that works. Nothing is ever weaker than what was named, and
+            `auto` never puts several slots into one sandbox without isolation.
+        capacity: How many slots there are.
+        check: Finds out whether namespaces work.
+    """
+    level, obstacle = _choose(wanted, capacity, check)
+    return Isolation(level, obstacle, seccomp_obstacle())
+
+
+def _choose(wanted: str, capacity: int, check: Callable[[], NamespaceReport]) -> tuple[str, str | None]:
+    if wanted == "none":
+        return "none", None
+    users = user_obstacle()
+    if wanted == "user":
+        return "user", None if users is None else f"isolation level user cannot be had: {users}"
+    report = check()
+    if report.available or wanted == "namespaces":
+        return "namespaces", report.obstacle
+    if users is None:
+        return "user", None
+    if capacity == 1:
+        return "none", None
+    return "namespaces", (
+        f"{report.obstacle}; users of their own cannot be had either: {users}; "
+        "several slots without isolation only by name: isolation none"
+    )
+
+
+def user_obstacle() -> str | None:
+    """Return why slots cannot have users of their own here, or None."""
+    if os.geteuid() != 0:
+        return "the daemon is not root"
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(_TRIAL_USER, _TRIAL_USER, _TRIAL_USER)
+            os.setresuid(_TRIAL_USER, _TRIAL_USER, _TRIAL_USER)
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(pid, 0)[1]:
+        return "the daemon may not become another user (CAP_SETUID, CAP_SETGID)"
+    return None
+
+
+def enforced(isolation: Isolation, groups: ControlGroups | None) -> dict[str, str]:
+    """Return what is enforced for the slots of a daemon, and by what."""
+    group = None if groups is None else f"control group v{groups.version}"
+    own_files = isolation.level == "namespaces"
+    not_enforced = f"not enforced at level {isolation.level}"
+    processes = [] if isolation.level == "none" else ["RLIMIT_NPROC"]
+    return {
+        "wall_time": "supervisor, then daemon",
+        "cpu": "RLIMIT_CPU, per process",
+        "memory_bytes": group or "watchdog, and RLIMIT_DATA per process",
+        "processes": ", ".join([*([group] if group else []), *processes]) or not_enforced,
+        "open_files": f"RLIMIT_NOFILE{_most_open_files()}",
+        "file_bytes": "RLIMIT_FSIZE",
+        "workspace_bytes": "watchdog, or the size of a tmpfs" if own_files else "watchdog",
+        "tmp_bytes": "size of a tmpfs" if own_files else not_enforced,
+        "home_bytes": "size of a tmpfs" if own_files else not_enforced,
+        "output": "supervisor",
+        "system_calls": isolation.seccomp_obstacle or "seccomp filter",
+    }
+
+
+def _most_open_files() -> str:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return "" if hard == resource.RLIM_INFINITY else f", at most {hard}"

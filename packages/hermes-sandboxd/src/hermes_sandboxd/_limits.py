@@ -1,0 +1,123 @@
+"""What a slot may use, as its supervisor sets it, and how the supervisor learns that it was too much."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+from typing import TYPE_CHECKING, Any
+
+from hermes_sandboxd._cgroups import Breaches, read_breaches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SHELL_SIGNAL = 128
+"""A shell reports a command that a signal ended with an exit code above this."""
+
+_OWN_PROCESSES = 2
+"""The supervisor and PID 1 have the same user, in the same user namespace, as what the limit is for."""
+
+
+def set_resource_limits(limits: dict[str, Any], level: str, *, grouped: bool) -> None:
+    """Set what every process of the slot inherits from this one.
+
+    Args:
+        limits: The slot's limits, complete.
+        level: Its isolation level.
+        grouped: Whether a control group limits memory, exactly and for all processes together.
+    """
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_NOFILE, limits["open_files"])
+    _lower(resource.RLIMIT_FSIZE, limits["file_bytes"])
+    if level == "namespaces" and limits["processes"] is not None:
+        _lower(resource.RLIMIT_NPROC, limits["processes"] + _OWN_PROCESSES)
+    elif level == "user":
+        _lower(resource.RLIMIT_NPROC, limits["processes"])
+    if not grouped and limits["memory_bytes"] is not None:
+        # Against a process that grows faster than the watchdog looks. The watchdog's limit is the one that is named.
+        _lower(resource.RLIMIT_DATA, 2 * limits["memory_bytes"])
+
+
+def _lower(which: int, value: int | None) -> None:
+    if value is None:
+        return
+    _, hard = resource.getrlimit(which)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(which, (value, value))
+
+
+def limited_argv(argv: Sequence[str], cpu_s: float | None) -> list[str]:
+    """Return a command that runs `argv` with a limit of processor time for each of its processes."""
+    if cpu_s is None:
+        return list(argv)
+    seconds = max(1, round(cpu_s))
+    # The soft limit ends it with SIGXCPU, which can be told from other ends; the hard one cannot be ignored.
+    line = f'ulimit -St {seconds} && ulimit -Ht {seconds + 1} && exec "$@"'
+    return ["/bin/sh", "-c", line, "sh", *argv]
+
+
+class Observed:
+    """The breaches of one slot: counted by the kernel, or noted by the watchdog.
+
+    Args:
+        events: The files of a control group that count breaches; None without one.
+        memory_bytes: The limit of memory, to compare with what a command used where nothing counts breaches.
+    """
+
+    def __init__(self, events: tuple[int, int] | None, memory_bytes: int | None) -> None:
+        self._events = events
+        self._memory_bytes = None if events else memory_bytes
+        self._seen = Breaches(0, 0)
+        self._noted: str | None = None
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a control group counts."""
+        return self._events is not None
+
+    def note(self, limit: str) -> None:
+        """Take note of a breach that was seen."""
+        self._noted = self._noted or limit
+
+    def note_failed_spawn(self, error: OSError) -> None:
+        """Take note of what a spawn that failed tells."""
+        if error.errno == errno.EAGAIN:
+            self.note("processes")
+
+    def take(self) -> str | None:
+        """Return the limit that was breached since the last time, if any."""
+        noted, self._noted = self._noted, None
+        if self._events is None:
+            return noted
+        now = read_breaches(*self._events)
+        seen, self._seen = self._seen, now
+        if now == seen:
+            return noted
+        return noted or ("memory" if now.memory > seen.memory else "processes")
+
+    def named(self, status: int, usage: resource.struct_rusage, cpu_s: float | None) -> str | None:
+        """Return the limit that a command breached, by what was observed since the last one and by how it ended."""
+        limit = self.take()
+        if limit is not None:
+            return limit
+        ended_by = _ending_signal(status)
+        if ended_by == signal.SIGXFSZ:
+            return "file_size"
+        if ended_by == signal.SIGXCPU or (cpu_s is not None and ended_by == signal.SIGKILL and _used(usage) >= cpu_s):
+            return "cpu"
+        if self._memory_bytes is not None and status and usage.ru_maxrss * 1024 >= self._memory_bytes:
+            return "memory"
+        return None
+
+
+def _used(usage: resource.struct_rusage) -> float:
+    return usage.ru_utime + usage.ru_stime
+
+
+def _ending_signal(status: int) -> int:
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status)
+    return max(0, os.WEXITSTATUS(status) - _SHELL_SIGNAL)

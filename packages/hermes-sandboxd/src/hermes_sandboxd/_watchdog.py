@@ -1,0 +1,154 @@
+"""Looks after the limits that the kernel does not hold: memory without a control group, and the workspace."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from hermes_sandboxd._reactor import READ
+
+if TYPE_CHECKING:
+    from hermes_sandboxd._surroundings import Surroundings
+
+_MEMORY_S = 0.05
+_WORKSPACE_S = 0.5
+_MOST_INTERRUPTIONS = 3
+_PATIENCE = 20
+"""The workspace is measured for at most one part in so many of the time."""
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_BLOCK_BYTES = 512
+
+
+class Watchdog:
+    """Looks at a slot once in a while for as long as something runs in it.
+
+    Args:
+        around: What the operations of the slot share.
+        spec: The slot's.
+    """
+
+    def __init__(self, around: Surroundings, spec: dict[str, Any]) -> None:
+        self._around = around
+        limits = spec["limits"]
+        self._memory_bytes = None if around.observed.grouped else limits["memory_bytes"]
+        self._workspace_bytes = limits["workspace_bytes"] if limits["workspace"] == "disk" else None
+        self._own_memory = () if spec["level"] != "namespaces" else ("/tmp", "/dev/shm", spec["home"])
+        self._pause_s = _WORKSPACE_S
+        self._measuring = -1
+        self._worker = 0
+        self._began = 0.0
+        self._kills = 0
+        self._interrupted = 0
+        self._busy = False
+
+    def wake(self) -> None:
+        """Something begins to run."""
+        self._busy = True
+        now = time.monotonic()
+        if self._memory_bytes is not None:
+            self._around.reactor.set_timer(now + _MEMORY_S, self._look_at_memory)
+        if self._workspace_bytes is not None and self._measuring < 0:
+            self._around.reactor.set_timer(now + self._pause_s, self._measure_workspace)
+
+    def rest(self) -> None:
+        """It has ended; what runs in the background is looked at all the same, if there is anything."""
+        self._busy = False
+        if not self._watches():
+            self._around.reactor.clear_timer(self._look_at_memory)
+            self._around.reactor.clear_timer(self._measure_workspace)
+
+    def _watches(self) -> bool:
+        return self._busy or bool(self._around.children or self._around.processes.survivors())
+
+    # Memory.
+
+    def _look_at_memory(self) -> None:
+        assert self._memory_bytes is not None
+        if self._watches():
+            self._around.reactor.set_timer(time.monotonic() + _MEMORY_S, self._look_at_memory)
+        sizes = {pid: _resident(pid) for pid in self._around.processes.read()}
+        files = sum(map(_file_system_bytes, self._own_memory))
+        if sum(sizes.values()) + files > self._memory_bytes and sizes:
+            # As the kernel would: the largest goes, and whoever waits for it learns why.
+            self._around.breach("memory")
+            self._around.processes.kill_one(max(sizes, key=lambda pid: sizes[pid]))
+
+    # The workspace.
+
+    def _measure_workspace(self) -> None:
+        """Add up the files of the workspace in a child: there may be hundreds of thousands."""
+        reading, writing = os.pipe()
+        self._began = time.monotonic()
+        self._kills = self._around.processes.kills
+        try:
+            pid = self._around.fork()
+        except OSError:
+            # The agent has used up its processes; it is looked at again.
+            os.close(reading)
+            os.close(writing)
+            self._around.reactor.set_timer(time.monotonic() + self._pause_s, self._measure_workspace)
+            return
+        if pid == 0:
+            try:
+                os.write(writing, str(_tree_bytes(self._around.workspace)).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        self._worker, self._measuring = pid, reading
+        self._around.reactor.add(reading, READ, lambda _: self._measured())
+
+    def _measured(self) -> None:
+        assert self._workspace_bytes is not None
+        text = os.read(self._measuring, 64)
+        self._around.reactor.remove(self._measuring)
+        os.close(self._measuring)
+        self._measuring = -1
+        self._around.reap(self._worker)
+        now = time.monotonic()
+        self._pause_s = max(_WORKSPACE_S, _PATIENCE * (now - self._began))
+        if text:
+            self._interrupted = 0
+        elif self._kills == self._around.processes.kills:
+            # Nobody here has killed the child, so that the agent has: it may do so a few times.
+            self._interrupted += 1
+        if int(text or 0) > self._workspace_bytes or self._interrupted >= _MOST_INTERRUPTIONS:
+            self._interrupted = 0
+            self._around.breach("workspace")
+            self._around.end_commands()
+        elif self._watches():
+            self._around.reactor.set_timer(now + self._pause_s, self._measure_workspace)
+
+
+def _resident(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
+            return int(file.read().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0
+
+
+def _file_system_bytes(path: str) -> int:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return 0
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+def _tree_bytes(path: str) -> int:
+    total = 0
+    folders = [path]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    found = entry.stat(follow_symlinks=False)
+                    total += found.st_blocks * _BLOCK_BYTES
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except OSError:  # noqa: PERF203 - beside a system call it costs nothing
+            # It is gone, or closed to its own user.
+            continue
+    return total

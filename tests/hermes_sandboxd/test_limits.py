@@ -1,0 +1,168 @@
+"""Limits: each breach is stopped, named in the result, and leaves the slot usable."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sandboxd_client import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sandboxd_client import Answer, Client, Daemon
+
+pytestmark = pytest.mark.namespaces
+
+MIB = 1 << 20
+MEMORY_BOMB = "import time\nkept = []\nwhile True: kept.append(bytearray(4 << 20)); time.sleep(0.005)"
+FORK_BOMB = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
+
+
+@pytest.fixture(params=["namespaces", "user", "none"])
+def limited(request: pytest.FixtureRequest, start: Callable[..., Daemon]) -> Iterator[Client]:
+    """A session whose slot 0 has small limits, at each level."""
+    if request.param == "user" and os.geteuid() != 0:
+        pytest.skip("level user needs root")
+    daemon = start("--isolation", request.param, capacity=2)
+    client = daemon.client()
+    limits = {"memory_bytes": 96 * MIB, "processes": 40, "file_bytes": 8 * MIB, "open_files": 64}
+    client.open(0, limits={**limits, "workspace_bytes": 24 * MIB}, network="host")
+    yield client
+    daemon.stop()
+
+
+def python(client: Client, code: str, **params: Any) -> Answer:  # noqa: ANN401 - as of slot.exec
+    return client.call("slot.exec", slot=0, argv=["python3", "-c", code], **params)
+
+
+def test_memory(limited: Client) -> None:
+    done = python(limited, MEMORY_BOMB)
+    assert (done["limit"], done["signal"], done["exit_code"]) == ("memory", signal.SIGKILL, None)
+    behind_a_shell = limited.call("slot.exec", slot=0, argv=["sh", "-c", "python3 -c \"$0\"; exit 3", MEMORY_BOMB])
+    assert (behind_a_shell["limit"], behind_a_shell["exit_code"]) == ("memory", 3)
+    afterwards = limited.sh("echo well")
+    assert (afterwards.stdout, afterwards["limit"]) == (b"well\n", None)
+
+
+def test_processes(limited: Client) -> None:
+    done = python(limited, FORK_BOMB, timeout_s=0.7)
+    assert done["timed_out"]
+    assert done["limit"] == "processes"
+    afterwards = limited.sh("echo well")
+    assert (afterwards.stdout, afterwards["limit"]) == (b"well\n", None)
+
+
+def test_size_of_a_file(limited: Client) -> None:
+    done = limited.sh("head -c 20000000 /dev/zero > big")
+    assert done["limit"] == "file_size"
+    assert limited.sh("stat -c %s big").stdout == b"%d\n" % (8 * MIB)
+    assert limited.upload("slot.write", bytes(9 * MIB), slot=0, path="other").kind == "no_space"
+
+
+def test_open_files(limited: Client) -> None:
+    code = "import os\ntry:\n    while True: last = os.open('/dev/null', 0)\nexcept OSError as e: print(last, e.errno)"
+    assert python(limited, code).stdout == b"63 24\n"
+
+
+def test_size_of_the_workspace(limited: Client) -> None:
+    done = limited.sh("i=0; while :; do i=$((i+1)); head -c 4000000 /dev/zero > f$i; sleep 0.05; done", timeout_s=20)
+    assert (done["limit"], done["signal"]) == ("workspace", signal.SIGKILL)
+    assert limited.sh("rm f*; echo well").stdout == b"well\n"
+    assert limited.sh("sleep 0.8; echo well")["limit"] is None
+
+
+def test_processor_time(limited: Client) -> None:
+    done = limited.sh("while :; do :; done", cpu_s=1, timeout_s=20)
+    assert (done["limit"], done["signal"]) == ("cpu", signal.SIGXCPU)
+    stubborn = python(limited, "import signal\nsignal.signal(24, signal.SIG_IGN)\nwhile True: pass", cpu_s=1)
+    assert (stubborn["limit"], stubborn["signal"]) == ("cpu", signal.SIGKILL)
+    assert limited.sh("echo well", cpu_s=1).stdout == b"well\n"
+
+
+def test_descriptors_and_core_files_are_as_they_should_be(limited: Client) -> None:
+    assert limited.sh("ulimit -c").stdout == b"0\n"
+    assert limited.sh("ls /proc/self/fd | wc -l").stdout == b"4\n"
+
+
+def test_limits_that_cannot_be_are_refused(client: Client) -> None:
+    for limits in ({"memory_bytes": 0}, {"memory_bytes": "1G"}, {"tmp_bytes": None}, {"workspace": "ram"}, {"x": 1}):
+        assert client.call("slot.open", slot=1, limits=limits).kind == "bad_request"
+    client.open(1, limits={"memory_bytes": None, "processes": None, "file_bytes": None})
+    assert client.sh("echo well", slot=1).stdout == b"well\n"
+    client.call("slot.reset", slot=1)
+
+
+def test_a_workspace_in_memory_is_exact(client: Client) -> None:
+    client.open(1, limits={"workspace": "tmpfs", "workspace_bytes": 4 * MIB})
+    client.sh("head -c 9000000 /dev/zero > big", slot=1)
+    assert client.sh("stat -c %s big; touch a && echo fits", slot=1).stdout.split()[0] == b"%d" % (4 * MIB)
+    assert client.call("slot.grade", slot=1).kind == "bad_request"
+    client.call("slot.reset", slot=1)
+
+
+def test_a_slot_that_dies_of_its_memory_says_so(client: Client) -> None:
+    client.open(1, limits={"memory_bytes": 64 * MIB, "tmp_bytes": 512 * MIB})
+    # Files in memory stay when the process that wrote them is killed: in the end nobody is left to be killed.
+    answers = [client.sh("head -c 300000000 /dev/zero > /tmp/big; echo lived", slot=1) for _ in range(3)]
+    limits = [answer["limit"] if answer.error is None else answer.error["data"].get("limit") for answer in answers]
+    assert "memory" in limits
+    assert client.call("slot.reset", slot=1)["clean"]
+    client.open(1)
+    assert client.sh("echo well", slot=1).stdout == b"well\n"
+    client.call("slot.reset", slot=1)
+
+
+def test_health_says_what_holds_and_by_what(client: Client) -> None:
+    limits = client.call("health")["limits"]
+    assert {"memory_bytes", "processes", "cpu", "workspace_bytes", "system_calls"} <= limits.keys()
+    assert client.hello["limits"] == limits
+
+
+def test_without_control_groups_a_watchdog_holds_memory(start: Callable[..., Daemon]) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to start a daemon of an ordinary user")
+    daemon = start(user=4242, command=["/usr/bin/python3", "-I", "-S", *daemon_package()])
+    client = daemon.client()
+    assert "watchdog" in client.hello["limits"]["memory_bytes"]
+    client.open(0, limits={"memory_bytes": 96 * MIB})
+    done = python(client, MEMORY_BOMB)
+    assert (done["limit"], done["signal"]) == ("memory", signal.SIGKILL)
+    files = client.sh("head -c 200000000 /dev/zero > /tmp/big; sleep 5")
+    assert files["limit"] == "memory"
+    background = client.sh(f"python3 -c '{MEMORY_BOMB}' & true")
+    assert background["exit_code"] == 0
+    wait_until(lambda: client.sh("pgrep -f bytearray | grep -v $$")["exit_code"] != 0)
+    daemon.stop()
+
+
+def daemon_package() -> list[str]:
+    import hermes_sandboxd
+
+    return [str(Path(hermes_sandboxd.__file__).parent)]
+
+
+def test_no_control_group_is_left(start: Callable[..., Daemon]) -> None:
+    for end in ("stop", "kill"):
+        daemon = start()
+        client = daemon.client()
+        client.open(0)
+        name = f"hermes-{daemon.ready['daemon_id'][:12]}"
+        if not groups(name):
+            pytest.skip("control groups cannot be made here")
+        if end == "stop":
+            daemon.stop()
+        else:
+            daemon.process.kill()
+            deadline = time.monotonic() + 20
+            while groups(name) and time.monotonic() < deadline:
+                time.sleep(0.01)
+        assert not groups(name)
+
+
+def groups(name: str) -> list[Path]:
+    return [*Path("/sys/fs/cgroup").glob(f"**/{name}*")]
