@@ -16,7 +16,20 @@ __all__ = ["ALL_LEVELS", "CONFINED", "NAMESPACES", "Check", "CheckFunction", "Le
 
 Level = Literal["namespaces", "user", "none"]
 
-Need = Literal["network none", "network host", "python3", "a neighbour", "kill_slots"]
+Need = Literal[
+    "network none",
+    "network host",
+    "python3",
+    "a neighbour",
+    "kill_slots",
+    "limit memory_bytes",
+    "limit processes",
+    "limit file_bytes",
+    "limit open_files",
+    "limit workspace_bytes",
+    "limit tmp_bytes",
+    "limit home_bytes",
+]
 """What a check needs besides a slot, and may be told that there is none of: see `ContractRig.missing`."""
 
 CheckFunction: TypeAlias = Callable[["ContractRig"], Awaitable[None]]

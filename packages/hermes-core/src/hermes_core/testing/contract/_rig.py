@@ -62,10 +62,12 @@ class ContractRig:
         executor: For the slots.
         secret: A text that is in the environment of this process and in `secret_file`, and should be in no slot.
         secret_file: A file of this machine that everyone may read.
-        level: The level of isolation that slots say they have.
-        networks: The network policies that a slot can have here.
-        python: Whether slots have a `python3`.
         kill_slots: Kills slots, if the caller knows how.
+        level: The level of isolation that slots say they have.
+        networks: The network policies of slots, each with why it cannot be had here, or None.
+        limits: What the daemon says it enforces, and by what.
+        python: Whether slots have a `python3`.
+        neighbours: Whether a sandbox has more than one slot.
     """
 
     make_backend: Callable[[], SandboxBackend]
@@ -78,6 +80,7 @@ class ContractRig:
     kill_slots: KillSlots | None = None
     level: Level = "namespaces"
     networks: Mapping[NetworkPolicy, str | None] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
     python: bool = False
     neighbours: bool = True
     _leased: list[Slot] = field(default_factory=list)
@@ -183,6 +186,9 @@ class ContractRig:
                 return None if self.neighbours else "sandboxes have one slot each"
             case "kill_slots":
                 return None if self.kill_slots is not None else "open_rig was not given it"
+            case _:
+                how = self.limits.get(need.removeprefix("limit "), "the daemon does not say that it is enforced")
+                return how if "not" in how.split() else None
 
 
 @asynccontextmanager
@@ -217,6 +223,7 @@ async def open_rig(
             rig.networks = {"none": await _refusal(rig, "none"), "host": await _refusal(rig, "host")}
             slot = await rig.lease()
             rig.level = cast("Level", slot.isolation)
+            rig.limits = slot.lease.client.sandbox.facts.limits
             rig.python = (await slot.exec("python3 -c 'import socket'")).exit_code == 0
             await rig.release_all()
             yield rig

@@ -13,6 +13,7 @@ from hermes_core.testing.contract import (
     _files,
     _isolation,
     _lifecycle,
+    _limits,
     _output,
     _terminals,
 )
@@ -29,6 +30,7 @@ _THEMES = (
     _files,
     _environment,
     _isolation,
+    _limits,
     _lifecycle,
     _cancellation,
     _background,
