@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from hermes_core.exceptions import SlotJobError
+from hermes_core.exceptions import LeaseStateError, SlotJobError
 from hermes_core.testing.contract._check import ALL_LEVELS, check
 from hermes_core.testing.contract._expect import expect
 
@@ -145,3 +145,22 @@ async def background_unknown(rig: ContractRig) -> None:
         await expect(SlotJobError, request, "job 77 does not exist")
     await expect(SlotJobError, client.start(["/no/such/program"]), "it cannot be started")
     assert (await slot.exec("echo fine")).stdout == "fine\n"
+
+
+@check(
+    "A handle of a background process tells what is new, waits for the end, and ends with the lease.", levels=ALL_LEVELS
+)
+async def background_handles(rig: ContractRig) -> None:
+    slot = await rig.lease()
+    process = await slot.start("echo one; read word; echo $word; exit 4")
+    seen = ""
+    while "one\n" not in seen:
+        seen += (await process.poll(wait_s=1)).text
+    assert (await process.poll()).text == "", "what was told is told again"
+    await process.write("two\n")
+    done = await process.wait()
+    assert (done.text, done.running, done.exit_code, done.signal) == ("two\n", False, 4, None)
+    assert (await slot.process(process.number).poll()).text == "one\ntwo\n", "another handle begins at the beginning"
+    endless = await slot.start("sleep 1000")
+    await slot.release()
+    await expect(LeaseStateError, endless.poll(), "a handle was used after the lease had ended")

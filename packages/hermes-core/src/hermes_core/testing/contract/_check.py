@@ -29,6 +29,7 @@ Need = Literal[
     "limit workspace_bytes",
     "limit tmp_bytes",
     "limit home_bytes",
+    "limit system_calls",
 ]
 """What a check needs besides a slot, and may be told that there is none of: see `ContractRig.missing`."""
 

@@ -66,6 +66,12 @@ async def no_new_privileges(rig: ContractRig) -> None:
     assert "0" not in done.stdout.split(), "a command became root"
 
 
+@check("System calls that no agent needs are filtered.", levels=CONFINED, needs=("limit system_calls",))
+async def system_calls_filtered(rig: ContractRig) -> None:
+    seen = await status(rig)
+    assert seen["Seccomp"] == "2", f"Seccomp is {seen['Seccomp']}: no filter"
+
+
 @check("Nested user namespaces are refused.", levels=CONFINED)
 async def no_nested_namespaces(rig: ContractRig) -> None:
     slot = await rig.lease()

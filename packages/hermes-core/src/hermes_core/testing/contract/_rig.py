@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,7 @@ KillSlots: TypeAlias = Callable[[Sandbox], Awaitable[None]]
 """Kills the slots of a sandbox from outside (its supervisors), and not the sandbox."""
 
 CANARY = "HERMES_CONTRACT_CANARY"
+NOT_ENFORCED = re.compile(r"\b(not|no|cannot|needs)\b")
 WAIT_S = 60.0
 PATIENCE_S = 30.0
 
@@ -188,7 +190,7 @@ class ContractRig:
                 return None if self.kill_slots is not None else "open_rig was not given it"
             case _:
                 how = self.limits.get(need.removeprefix("limit "), "the daemon does not say that it is enforced")
-                return how if "not" in how.split() else None
+                return how if not how or NOT_ENFORCED.search(how) else None
 
 
 @asynccontextmanager
