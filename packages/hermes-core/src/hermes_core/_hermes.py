@@ -299,7 +299,8 @@ class Hermes:
         path = Path(out) if out is not None else default_directory(work.environment.name, work.model.name)
         with RunDirectory.open(path, describe_run(work, self._backend), resume=resume) as directory:
             async with self._running.observers.watched_by(observers):
-                return await execute_run(self._resources(), replace(work, run_id=directory.config.run_id), directory)
+                resources = replace(self._resources(), recordings=directory.recordings)
+                return await execute_run(resources, replace(work, run_id=directory.config.run_id), directory)
 
     async def rollout(
         self,

@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from hermes_core.runs import Run as AsyncRun
     from hermes_core.sandbox import JobOutput
     from hermes_core.slots import PoolStatus
+    from hermes_core.terminals import KeysSent
+    from hermes_core.terminals import TerminalSession as AsyncTerminalSession
     from hermes_core.trajectory import Step, Trajectory
 
-__all__ = ["Agent", "BackgroundProcess", "Hermes", "Run", "Slot"]
+__all__ = ["Agent", "BackgroundProcess", "Hermes", "Run", "Slot", "TerminalSession"]
 
 Result = TypeVar("Result")
 
@@ -103,6 +105,10 @@ class Slot:
         """Read a regular file."""
         return self._bridge.call(self._slot.read_file, path, **options)
 
+    def terminal(self, **options: Any) -> TerminalSession:  # noqa: ANN401 - those of Slot.terminal
+        """Start a program in a terminal of its own; options as of `hermes_core.Slot.terminal`."""
+        return TerminalSession(self._bridge.call(self._slot.terminal, **options), self._bridge)
+
     def release(self) -> None:
         """Give the slot back; idempotent."""
         self._bridge.call(self._slot.release)
@@ -139,6 +145,49 @@ class BackgroundProcess:
     def kill(self, signal: int = 9) -> None:
         """Signal it; 9 kills it with everything that it started."""
         self._bridge.call(self._process.kill, signal)
+
+
+class TerminalSession:
+    """A terminal of a slot; methods and errors as of `hermes_core.terminals.TerminalSession`."""
+
+    def __init__(self, session: AsyncTerminalSession, bridge: _Bridge) -> None:
+        self._session = session
+        self._bridge = bridge
+
+    @property
+    def asynchronous(self) -> AsyncTerminalSession:
+        """The session as asynchronous code knows it."""
+        return self._session
+
+    def send_keys(self, keys: str | Sequence[str], **options: Any) -> KeysSent:  # noqa: ANN401 - those of the original
+        """Press keys."""
+        return self._bridge.call(self._session.send_keys, keys, **options)
+
+    def capture(self, *, history: bool = False) -> str:
+        """Return what the screen shows."""
+        return self._bridge.call(self._session.capture, history=history)
+
+    def stream(self, offset: int = 0, max_bytes: int = 1 << 16) -> tuple[str, int]:
+        """Return the recording from an offset on, and the offset of what follows."""
+        return self._bridge.call(self._session.stream, offset, max_bytes)
+
+    def resize(self, *, rows: int, columns: int) -> None:
+        """Change the size."""
+        self._bridge.call(self._session.resize, rows=rows, columns=columns)
+
+    def close(self) -> int | None:
+        """End the program; return its exit code."""
+        return self._bridge.call(self._session.close)
+
+    def __enter__(self) -> Self:
+        """Nothing more to do: it was opened."""
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the program."""
+        self.close()
 
 
 class Agent:

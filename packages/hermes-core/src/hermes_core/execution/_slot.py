@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hermes_core.exceptions import LeaseStateError, SandboxLostError
 from hermes_core.execution._background import BackgroundProcess
+from hermes_core.execution._belongings import Belongings
 from hermes_core.execution._gate import Gate
 from hermes_core.execution._request import CallRequest
 from hermes_core.execution._result import ExecResult
 from hermes_core.sandbox import MAX_FILE_BYTES, OUTPUT_CAP
+from hermes_core.terminals import TerminalSession
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from hermes_core.execution._tool import Tool
     from hermes_core.sandbox import NetworkPolicy, OpenedSlot, OutputCallback, SlotClient
     from hermes_core.slots import Lease, SlotPool
+    from hermes_core.terminals import Recording
 
 __all__ = ["HeldSlot", "Slot"]
 
@@ -53,6 +56,7 @@ class Slot:
         self._tools = tools
         self._task_id = task_id
         self._gate = Gate(1)
+        self._belongings = Belongings(lease.request)
         self._ended: str | None = None
 
     @property
@@ -84,6 +88,11 @@ class Slot:
     def lease(self) -> Lease:
         """The lease behind it, for executors and tests."""
         return self._lease
+
+    @property
+    def belongings(self) -> Belongings:
+        """What tools keep between two calls; it ends with the lease."""
+        return self._belongings
 
     async def exec(
         self,
@@ -179,6 +188,37 @@ class Slot:
         """
         return BackgroundProcess(number, self._turn)
 
+    async def terminal(
+        self,
+        *,
+        rows: int = 40,
+        columns: int = 120,
+        argv: Sequence[str] | None = None,
+        recording: Recording | None = None,
+    ) -> TerminalSession:
+        """Start a program in a terminal of its own.
+
+        Args:
+            rows: Height of the terminal, 10 to 200.
+            columns: Its width, 20 to 500.
+            argv: The program and its arguments; a shell by default, bash if the slot has it.
+            recording: Where it is recorded. By default in the run's folder, and outside of runs in memory.
+
+        Raises:
+            UsageError: The size is out of bounds.
+            SlotJobError: The program cannot be started.
+            SlotDeadError: The slot died.
+            SandboxLostError: The sandbox is gone.
+            LeaseStateError: The lease has ended.
+        """
+        return await TerminalSession.open(
+            self._turn, argv, rows=rows, columns=columns, recording=recording or self._belongings.new_recording
+        )
+
+    def attached(self, session: TerminalSession) -> TerminalSession:
+        """Return another handle of a terminal of this slot, whose requests take their turn as those of this object."""
+        return session.through(self._turn)
+
     async def write_file(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
         """Write a regular file, replacing what was there and making missing folders on the way.
 
@@ -236,6 +276,7 @@ class Slot:
         It is given back at once: cancelling only ends the waiting.
         """
         self._ended = self._ended or "the slot was released"
+        self._belongings.clear()
         self._pool.give_back(self._lease)
         await self._pool.settled(self._lease)
 
@@ -284,6 +325,7 @@ class HeldSlot(Slot):
         super().__init__(owner._lease, owner._pool, owner._executor, owner._tools, task_id=owner._task_id)
         self._owner = owner
         self._gate = _OPEN
+        self._belongings = owner._belongings
 
     async def release(self) -> NoReturn:
         """Refuse: the lease is not the tool's."""

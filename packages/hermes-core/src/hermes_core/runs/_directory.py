@@ -89,6 +89,11 @@ class RunDirectory:
         """The file of trajectories that infrastructure spoiled."""
         return self.path / "failures.jsonl"
 
+    @property
+    def recordings(self) -> Path:
+        """The folder of the terminals' recordings; it is there when there are any."""
+        return self.path / "recordings"
+
     def write_statistics(self, statistics: RunStatistics) -> None:
         """Replace `statistics.json`."""
         _replace_json(self.path / "statistics.json", statistics.to_dict())

@@ -9,6 +9,7 @@ from hermes_core.observers import ObserverHub
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
 
     from hermes_core.agent import AgentLimits
     from hermes_core.execution import BatchExecutor, Slot, Tool
@@ -30,6 +31,7 @@ class Resources:
         backend: The sandbox backend's name, for the record.
         observers: Who watches.
         interceptors: Who may replace calls and results, in order.
+        recordings: Folder for the recordings of terminals; None keeps them in memory.
     """
 
     executor: BatchExecutor
@@ -38,6 +40,7 @@ class Resources:
     backend: str | None = None
     observers: ObserverHub = field(default_factory=ObserverHub)
     interceptors: tuple[Interceptor, ...] = ()
+    recordings: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

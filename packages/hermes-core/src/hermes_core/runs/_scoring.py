@@ -46,6 +46,7 @@ async def leased_slot(resources: Resources, task: Task, trajectory_id: str) -> A
             trajectory_id=trajectory_id,
             # Rollouts queue for slots by design; a pool that can make none says so by itself.
             wait_s=None,
+            recordings=resources.recordings,
         )
     )
     try:

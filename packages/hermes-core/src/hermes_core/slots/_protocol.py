@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from types import TracebackType
 
     from hermes_core.sandbox import NetworkPolicy, SandboxBackend, SlotClient
@@ -25,6 +26,7 @@ class LeaseRequest:
         env: Variables of every command in the slot.
         trajectory_id: Whose lease it is; asking again with the id of a living lease is an error.
         wait_s: Seconds to wait for a free slot; None waits for ever.
+        recordings: Folder of this machine for the recordings of its terminals; None keeps them in memory.
     """
 
     profile: str | None = None
@@ -33,6 +35,7 @@ class LeaseRequest:
     env: Mapping[str, str] = field(default_factory=dict)
     trajectory_id: str | None = None
     wait_s: float | None = 30.0
+    recordings: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
