@@ -188,3 +188,9 @@ def test_many_terminals_at_once(client: Client) -> None:
         terminal.type(f"echo $(({number} * 7))\r".encode())
     for number, terminal in enumerate(terminals):
         terminal.expect(rf"[\r\n]{number * 7}\r\n".encode())
+
+
+def test_no_slot_can_take_all_terminals_of_the_machine(client: Client) -> None:
+    script = "import os\ntry:\n for n in range(1000): os.open('/dev/ptmx', os.O_RDWR)\nexcept OSError: print(n)"
+    assert client.call("slot.exec", slot=0, argv=["python3", "-c", script]).stdout == b"128\n"
+    shell(client)

@@ -19,6 +19,8 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _SECCOMP_MODE_FILTER = 2
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _NS_GET_USERNS = 0xB701
+_MS_REMOUNT = 32
+_MS_NOSUID_NOEXEC = 2 | 8
 _MOST_DESCRIPTORS = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -65,6 +67,13 @@ def set_not_dumpable() -> None:
 def set_namespace(descriptor: int) -> None:
     """Join the namespace that `descriptor` refers to."""
     _check(_libc.setns(descriptor, 0), "setns")
+
+
+def limit_terminals(folder: str, most: int) -> None:
+    """Let no more than `most` terminals be open at once in the devpts at `folder`."""
+    options = f"mode=620,ptmxmode=666,max={most}".encode()
+    flags = ctypes.c_ulong(_MS_REMOUNT | _MS_NOSUID_NOEXEC)
+    _check(_libc.mount(b"devpts", folder.encode(), None, flags, options), "mount")
 
 
 def owning_user_namespace(descriptor: int) -> int:

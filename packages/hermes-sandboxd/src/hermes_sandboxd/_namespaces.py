@@ -13,6 +13,8 @@ from hermes_sandboxd._bubblewrap import INFO_DESCRIPTOR
 from hermes_sandboxd._seccomp import install_filter
 
 _SETUP_S = 10.0
+# As many as there are jobs, and as many again for programs inside that open their own.
+_MOST_TERMINALS = 128
 _NAMES = ("mnt", "pid", "ipc", "uts", "net", "cgroup")
 
 
@@ -150,6 +152,8 @@ def _enter(pid: int) -> None:
         _linux.set_namespace(owner)
         for name in new:
             _linux.set_namespace(opened[name])
+        # The kernel counts the terminals of all slots together: without a share, one slot could take them all.
+        _linux.limit_terminals("/dev/pts", _MOST_TERMINALS)
         _linux.set_namespace(opened["user"])
     finally:
         os.close(owner)
