@@ -97,7 +97,7 @@ async def test_its_folders_are_spoiled(attacker: Attacker, command: str) -> None
         "ln -s /dev/tty planted",
         "ln -s /dev/stdin planted",
         "ln -s /proc/1/root/etc/shadow planted",
-        "truncate -s 1T planted",
+        "truncate -s 3G planted",
         "echo x > planted; chmod 000 planted",
         "for i in $(seq 1 60); do ln -s l$((i + 1)) l$i; done; ln -s l1 planted",
         "ln -s . l1; for i in $(seq 1 40); do ln -s l$i/l$i l$((i + 1)); done; ln -s l41/x planted",
