@@ -24,6 +24,11 @@ def test_the_same_from_synchronous_code(tmp_path: Path, loop: Literal["asyncio",
             assert slot.exec("echo hi").stdout == "hi\n"
             slot.write_file("a", "b")
             assert slot.read_file("a") == b"b"
+            assert slot.read_part("a", sha256=True).size == 1
+            assert [entry.path for entry in slot.list_files().entries] == ["a"]
+            assert slot.extract("d", slot.archive("a")).entries == slot.pack("d").entries == 1
+            (tmp_path / "here").mkdir()
+            assert slot.download("d", tmp_path / "here") == slot.upload(tmp_path / "here", "e")
             assert slot.call(ToolCall("terminal", {"command": "cat a"})).success
             assert [r.success for r in hermes.call_many([(slot, ToolCall("bash", {"command": "true"}))])] == [True]
         run = hermes.run("arithmetic", model="oracle", tasks=2, out=tmp_path / "out")

@@ -169,7 +169,8 @@ class SlotFileError(SlotError):
     """A file request could not be served.
 
     Args:
-        kind: `not_found`, `is_directory`, `not_a_file`, `permission_denied`, `too_large` or `no_space`.
+        kind: `not_found`, `is_directory`, `not_a_file`, `permission_denied`, `too_large`, `no_space`, `bad_archive` (it
+            is none, or hostile) or `interrupted` (what did the work was ended from inside the slot).
     """
 
     def __init__(self, message: str, *, kind: str, hint: str | None = None) -> None:

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from hermes_core.agent import AgentRun
     from hermes_core.environments import Environment, Task
     from hermes_core.execution import BackgroundProcess as AsyncBackgroundProcess
-    from hermes_core.execution import ExecResult, ProcessOutput, ToolCall, ToolResult
+    from hermes_core.execution import ExecResult, ProcessOutput, ToolCall, ToolResult, Transferred
     from hermes_core.execution import Slot as AsyncSlot
     from hermes_core.models import Message, Model
     from hermes_core.runs import Run as AsyncRun
-    from hermes_core.sandbox import JobOutput
+    from hermes_core.sandbox import Archive, Extracted, FileContent, JobOutput, Listing
     from hermes_core.slots import PoolStatus
     from hermes_core.terminals import KeysSent
     from hermes_core.terminals import TerminalSession as AsyncTerminalSession
@@ -108,6 +108,34 @@ class Slot:
     def terminal(self, **options: Any) -> TerminalSession:  # noqa: ANN401 - those of Slot.terminal
         """Start a program in a terminal of its own; options as of `hermes_core.Slot.terminal`."""
         return TerminalSession(self._bridge.call(self._slot.terminal, **options), self._bridge)
+
+    def read_part(self, path: str, **options: Any) -> FileContent:  # noqa: ANN401 - those of Slot.read_part
+        """Read a regular file, or a part of it, and learn its size."""
+        return self._bridge.call(self._slot.read_part, path, **options)
+
+    def list_files(self, path: str = ".", **options: Any) -> Listing:  # noqa: ANN401 - those of Slot.list_files
+        """List a folder."""
+        return self._bridge.call(self._slot.list_files, path, **options)
+
+    def archive(self, path: str = ".", **options: Any) -> bytes:  # noqa: ANN401 - those of Slot.archive
+        """Return a folder's content, or a file, as tar.gz."""
+        return self._bridge.call(self._slot.archive, path, **options)
+
+    def pack(self, path: str = ".", **options: Any) -> Archive:  # noqa: ANN401 - those of Slot.pack
+        """Pack a folder's content, or a file, and learn what is in the archive."""
+        return self._bridge.call(self._slot.pack, path, **options)
+
+    def extract(self, path: str, data: bytes | memoryview, **options: Any) -> Extracted:  # noqa: ANN401
+        """Unpack a tar archive to a folder; options as of `hermes_core.Slot.extract`."""
+        return self._bridge.call(self._slot.extract, path, data, **options)
+
+    def upload(self, local: str | os.PathLike[str], remote: str, **options: Any) -> Transferred:  # noqa: ANN401
+        """Copy a file, or a folder's content, of this machine into the slot."""
+        return self._bridge.call(self._slot.upload, local, remote, **options)
+
+    def download(self, remote: str, local: str | os.PathLike[str], **options: Any) -> Transferred:  # noqa: ANN401
+        """Copy a file, or a folder's content, of the slot to this machine."""
+        return self._bridge.call(self._slot.download, remote, local, **options)
 
     def release(self) -> None:
         """Give the slot back; idempotent."""

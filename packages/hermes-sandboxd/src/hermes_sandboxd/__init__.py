@@ -5,7 +5,7 @@ from __future__ import annotations
 from hermes_sandboxd._arguments import daemon_arguments
 from hermes_sandboxd._bubblewrap import find_bubblewrap
 from hermes_sandboxd._frames import MAX_BODY, MAX_LINE, FrameDecoder, FrameError, encode_frame
-from hermes_sandboxd._protocol import CHUNK_BYTES, INLINE_BYTES, PROTOCOL_VERSION, WINDOW_BYTES
+from hermes_sandboxd._protocol import CHUNK_BYTES, INLINE_BYTES, PROTOCOL_VERSION, WINDOW_BYTES, Refusal
 
 __all__ = [
     "CHUNK_BYTES",
@@ -17,28 +17,38 @@ __all__ = [
     "FrameDecoder",
     "FrameError",
     "NamespaceReport",
+    "Refusal",
     "build_zipapp",
+    "check_archive",
     "check_namespaces",
     "daemon_arguments",
     "encode_frame",
     "find_bubblewrap",
+    "pack",
     "remove_abandoned",
     "remove_tree",
+    "unpack",
 ]
 
 _LAZY = {
     "NamespaceReport": "hermes_sandboxd._check",
     "build_zipapp": "hermes_sandboxd._zipapp",
+    "check_archive": "hermes_sandboxd._tar_check",
     "check_namespaces": "hermes_sandboxd._check",
+    "pack": "hermes_sandboxd._packing",
     "remove_abandoned": "hermes_sandboxd._state",
     "remove_tree": "hermes_sandboxd._removal",
+    "unpack": "hermes_sandboxd._unpacking",
 }
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hermes_sandboxd._check import NamespaceReport, check_namespaces
+    from hermes_sandboxd._packing import pack
     from hermes_sandboxd._removal import remove_tree
     from hermes_sandboxd._state import remove_abandoned
+    from hermes_sandboxd._tar_check import check_archive
+    from hermes_sandboxd._unpacking import unpack
     from hermes_sandboxd._zipapp import build_zipapp
 
 

@@ -11,7 +11,8 @@ from hermes_core.execution._belongings import Belongings
 from hermes_core.execution._gate import Gate
 from hermes_core.execution._request import CallRequest
 from hermes_core.execution._result import ExecResult
-from hermes_core.sandbox import MAX_FILE_BYTES, OUTPUT_CAP
+from hermes_core.execution._slot_files import SlotFiles
+from hermes_core.sandbox import OUTPUT_CAP
 from hermes_core.terminals import TerminalSession
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["HeldSlot", "Slot"]
 
 
-class Slot:
+class Slot(SlotFiles):
     """An isolated workspace, leased until `release`.
 
     Its commands, file requests and tool calls run one at a time, in order. It belongs to no task and no cancel scope:
@@ -218,41 +219,6 @@ class Slot:
     def attached(self, session: TerminalSession) -> TerminalSession:
         """Return another handle of a terminal of this slot, whose requests take their turn as those of this object."""
         return session.through(self._turn)
-
-    async def write_file(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
-        """Write a regular file, replacing what was there and making missing folders on the way.
-
-        Args:
-            path: Absolute, or relative to the workspace.
-            data: What to write; text as UTF-8.
-            mode: Its permission bits.
-
-        Raises:
-            SlotFileError: It cannot be written; `kind` says why.
-        """
-        await self._gate.enter()
-        try:
-            self._check()
-            await self._lease.client.write(path, data.encode() if isinstance(data, str) else data, mode=mode)
-        finally:
-            self._gate.leave()
-
-    async def read_file(self, path: str, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-        """Read a regular file.
-
-        Args:
-            path: Absolute, or relative to the workspace.
-            max_bytes: Refuse to read more than this.
-
-        Raises:
-            SlotFileError: It cannot be read; `kind` says why.
-        """
-        await self._gate.enter()
-        try:
-            self._check()
-            return (await self._lease.client.read(path, max_bytes=max_bytes)).data
-        finally:
-            self._gate.leave()
 
     async def call(self, call: ToolCall, *, timeout_s: float | None = None) -> ToolResult:
         """Run a tool call through the batch executor.

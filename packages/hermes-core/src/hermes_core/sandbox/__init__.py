@@ -1,5 +1,6 @@
 """Sandboxes: what backends start, and the client of the daemon inside."""
 
+from hermes_core.sandbox._artifacts import MAX_ENTRIES, Archive, Entry, EntryKind, Extracted, Listing
 from hermes_core.sandbox._client import OutputCallback, SandboxClient, SandboxFacts
 from hermes_core.sandbox._jobs import JobInfo, JobOutput
 from hermes_core.sandbox._protocol import (
@@ -24,14 +25,20 @@ from hermes_core.sandbox._slot_client import (
 from hermes_core.sandbox._unix_stream import UnixStream, connect_unix
 
 __all__ = [
+    "MAX_ENTRIES",
     "MAX_FILE_BYTES",
     "MAX_OUTPUT_CAP",
     "OUTPUT_CAP",
+    "Archive",
     "Capabilities",
     "CommandOutcome",
+    "Entry",
+    "EntryKind",
+    "Extracted",
     "FileContent",
     "JobInfo",
     "JobOutput",
+    "Listing",
     "NetworkPolicy",
     "OpenedSlot",
     "OutputCallback",

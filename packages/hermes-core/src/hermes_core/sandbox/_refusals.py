@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["UnknownSlotError", "refusal_error"]
 
-_FILE_KINDS = frozenset(("not_found", "is_directory", "not_a_file", "permission_denied", "too_large", "no_space"))
+_FILE_KINDS = frozenset(
+    (
+        "not_found",
+        "is_directory",
+        "not_a_file",
+        "permission_denied",
+        "too_large",
+        "no_space",
+        "bad_archive",
+        "interrupted",
+    )
+)
 _JOB_KINDS = frozenset(("unknown_job", "cannot_start", "too_many_jobs", "input_closed", "no_terminal"))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from anyio import to_thread
 
+from hermes_core.sandbox._artifacts import MAX_ENTRIES, Archive, Extracted, Listing, read_entries
 from hermes_core.sandbox._jobs import JobInfo, JobOutput
 from hermes_core.sandbox._refusals import UnknownSlotError
 
@@ -36,6 +37,7 @@ MAX_OUTPUT_CAP = 64 << 20
 """The highest number of bytes that can be kept of an output."""
 
 JOIN_IN_THREAD_BYTES = 8 << 20
+PARSE_IN_THREAD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +353,75 @@ class SlotClient:
         params = {"slot": self.index, "path": path, "mode": mode, "parents": parents, "max_bytes": max_bytes}
         exchange = await self._client.request("slot.write", params, slot=self.index, body=data)
         return int(cast("Mapping[str, Any]", exchange.result)["size"])
+
+    async def list(self, path: str, *, recursive: bool = True, max_entries: int = MAX_ENTRIES) -> Listing:
+        """List a folder, following no link; what is no folder is listed alone.
+
+        Args:
+            path: Absolute, or relative to the workspace.
+            recursive: Whether to list what is in the folders below, too.
+            max_entries: How many entries to return at most.
+
+        Raises:
+            SlotFileError: It cannot be listed; `kind` says why.
+        """
+        params = {"slot": self.index, "path": path, "recursive": recursive, "max_entries": max_entries}
+        exchange = await self._client.request("slot.list", params, slot=self.index)
+        result = cast("Mapping[str, Any]", exchange.result)
+        data = await _join(exchange.bodies()["entries"])
+        if len(data) <= PARSE_IN_THREAD_BYTES:
+            entries = read_entries(data)
+        else:
+            entries = await to_thread.run_sync(read_entries, data)
+        return Listing(entries, result["truncated"], result["unreadable"])
+
+    async def archive(self, path: str, *, max_bytes: int = MAX_FILE_BYTES, max_entries: int = MAX_ENTRIES) -> Archive:
+        """Pack a folder's content, or a file, following no link.
+
+        Args:
+            path: Absolute, or relative to the workspace.
+            max_bytes: Refuse more bytes than this of all files together.
+            max_entries: Refuse more files, folders and links.
+
+        Raises:
+            SlotFileError: It cannot be packed; `kind` says why.
+        """
+        params = {"slot": self.index, "path": path, "max_bytes": max_bytes, "max_entries": max_entries}
+        exchange = await self._client.request("slot.archive", params, slot=self.index)
+        result = cast("Mapping[str, Any]", exchange.result)
+        return Archive(
+            await _join(exchange.bodies()["content"]),
+            result["kind"],
+            result["entries"],
+            result["size"],
+            result["skipped"],
+            result["shortened"],
+        )
+
+    async def extract(
+        self,
+        path: str,
+        data: bytes | memoryview,
+        *,
+        max_bytes: int = MAX_FILE_BYTES,
+        max_entries: int = MAX_ENTRIES,
+    ) -> Extracted:
+        """Unpack a tar archive, compressed with gzip or not, to a folder, which is made if it is missing.
+
+        Args:
+            path: Absolute, or relative to the workspace.
+            data: The archive.
+            max_bytes: Refuse to write more bytes than this.
+            max_entries: Refuse to make more files, folders and links.
+
+        Raises:
+            SlotFileError: It cannot be unpacked; `kind` says why. Nothing was written if that is `bad_archive`,
+                `too_large` or `is_directory`.
+        """
+        params = {"slot": self.index, "path": path, "max_bytes": max_bytes, "max_entries": max_entries}
+        exchange = await self._client.request("slot.extract", params, slot=self.index, body=data)
+        result = cast("Mapping[str, Any]", exchange.result)
+        return Extracted(result["entries"], result["size"])
 
     async def reset(self) -> None:
         """Kill everything in the slot, empty it, verify that, and close it.
