@@ -40,6 +40,18 @@ def test_slots_of_root_have_users_of_their_own(start: Callable[..., Daemon]) -> 
 
 
 @root_only
+def test_what_an_agent_opens_to_everybody_stays_closed_to_other_slots(start: Callable[..., Daemon]) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("level user needs root")
+    client = start("--isolation", "user").client()
+    opened = client.call("slot.open", slot=0, network="host")
+    client.call("slot.open", slot=1, network="host")
+    client.sh("echo mine > secret; chmod -R 777 . $HOME $TMPDIR")
+    for place in (opened["workspace"], opened["home"]):
+        assert client.sh(f"ls {place}", slot=1)["exit_code"] != 0
+        assert client.sh(f"ls {place}")["exit_code"] == 0
+
+
 def test_claims_are_exclusive_and_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_users, "_FOLDERS", (str(tmp_path),))
     one, two = _users.Users(61000, 61001), _users.Users(61000, 61001)

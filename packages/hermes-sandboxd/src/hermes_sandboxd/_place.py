@@ -48,6 +48,10 @@ class Place:
             if self._claim is None:
                 raise Refusal("isolation_unavailable", "no user is left in the range of --uid-range")
         self._top = host.state.place(self._slot)
+        if host.level == "user" and self.uid is not None:
+            # Others cannot pass, not even to what the agent opened to everybody.
+            os.chown(self._top, -1, self.uid)
+            os.chmod(self._top, 0o710)
         self._make_own("work")
         if host.level != "namespaces":
             self._make_own("home")

@@ -168,6 +168,14 @@ class ContractRig:
         seen = await slot.exec("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")
         return seen.stdout.count(marker)
 
+    async def gone(self, slot: Slot, marker: str) -> None:
+        """Wait until no process that a slot can see has a marker in its command line."""
+        left = 1
+        with anyio.move_on_after(PATIENCE_S):
+            while left := await self.count(slot, marker):
+                await anyio.sleep(0.02)
+        assert left == 0, f"processes still run after {PATIENCE_S:g} s"
+
     async def eventually(self, condition: Callable[[], bool], what: str) -> None:
         """Wait until something is so."""
         with anyio.move_on_after(PATIENCE_S):
