@@ -172,7 +172,7 @@ class ContractRig:
         """Wait until no process that a slot can see has a marker in its command line."""
         left = 1
         with anyio.move_on_after(PATIENCE_S):
-            while left := await self.count(slot, marker):
+            while left := await self.count(slot, marker):  # noqa: ASYNC110 - of what others do there are no events
                 await anyio.sleep(0.02)
         assert left == 0, f"processes still run after {PATIENCE_S:g} s"
 
