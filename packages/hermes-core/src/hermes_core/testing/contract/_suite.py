@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hermes_core.testing.contract import (
+    _artifacts,
     _backend,
     _background,
     _cancellation,
@@ -28,6 +29,7 @@ _THEMES = (
     _commands,
     _output,
     _files,
+    _artifacts,
     _environment,
     _isolation,
     _limits,
