@@ -33,6 +33,7 @@ def test_toolsets_show_the_tools_that_they_expand_to(hermes: Cli) -> None:
     rows = {row["name"]: row for row in json.loads(hermes("toolsets", "--json").stdout)}
     assert rows["sandbox"]["tools"] == ["terminal", "read_file", "write_file"]
     assert rows["default"]["tools"] == rows["sandbox"]["tools"]
+    assert rows["terminal_stateful"]["tools"] == ["terminal_stateful", "tmux"]
     assert rows["safe"]["tools"] == ["read_file", "write_file"]
 
 

@@ -14,6 +14,8 @@ def hermes_tools() -> list[Entry]:
     """The sandbox tools."""
     return [
         Entry("terminal", f"{_HERE}.tools:terminal", "Run a command in the sandbox"),
+        Entry("terminal_stateful", f"{_HERE}.tools:terminal_stateful", "Run a command in a shell that persists"),
+        Entry("tmux", f"{_HERE}.tools:tmux", "Work in a terminal: full-screen programs, keys, screens"),
         Entry("read_file", f"{_HERE}.tools:read_file", "Read a text file of the sandbox"),
         Entry("write_file", f"{_HERE}.tools:write_file", "Write a text file in the sandbox"),
     ]
@@ -24,6 +26,7 @@ def hermes_toolsets() -> list[Entry]:
     """The built-in toolsets."""
     return [
         Entry("terminal", f"{_HERE}.toolsets:TERMINAL", "Run commands in the sandbox"),
+        Entry("terminal_stateful", f"{_HERE}.toolsets:TERMINAL_STATEFUL", "A shell and terminals that persist"),
         Entry("filesystem", f"{_HERE}.toolsets:FILESYSTEM", "Read and write files in the sandbox"),
         Entry("sandbox", f"{_HERE}.toolsets:SANDBOX", "Everything that works in the sandbox"),
         Entry("default", f"{_HERE}.toolsets:DEFAULT", "What an agent usually needs"),

@@ -37,6 +37,10 @@ class Belongings:
         thing = self._things.get(name)
         return thing if isinstance(thing, kind) else None
 
+    def count(self, kind: type) -> int:
+        """How many things of a kind are kept."""
+        return sum(isinstance(thing, kind) for thing in self._things.values())
+
     def keep(self, name: str, thing: object) -> None:
         """Keep something in place of what had the name before."""
         self._things[name] = thing

@@ -7,15 +7,12 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
+from hermes_core.default_plugins.tools._answers import TIMEOUT_RANGE_S, clamped, command_answer
 from hermes_core.exceptions import ToolError
 from hermes_core.execution import JsonValue, Slot
 from hermes_core.tools import tool
 
 __all__ = ["terminal"]
-
-TIMEOUT_RANGE_S = (1.0, 600.0)
-OUTPUT_CHARACTERS = 50_000
-DEFAULT_TIMEOUT_S = 30.0
 
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -40,28 +37,17 @@ async def terminal(
         background: Refused, and not in the schema: models trained on other systems send it.
     """
     if background:
-        raise ToolError("background is not supported: end the command with & and redirect its output to a file")
-    low, high = TIMEOUT_RANGE_S
-    seconds = DEFAULT_TIMEOUT_S if timeout is None else min(max(timeout, low), high)
+        raise ToolError(
+            "background is not supported: end the command with & and redirect its output to a file, "
+            "or use terminal_stateful, where jobs persist"
+        )
+    seconds = clamped(timeout)
     done = await slot.exec(command, timeout_s=seconds)
-    answer: dict[str, JsonValue] = {
-        "exit_code": done.exit_code,
-        "stdout": _clipped(done.stdout),
-        "stderr": _clipped(done.stderr),
-    }
+    error = None
     if done.timed_out:
-        answer["error"] = f"killed after {seconds:g} s"
+        error = f"killed after {seconds:g} s"
     elif done.limit is not None:
-        answer["error"] = f"killed: limit {done.limit} exceeded"
+        error = f"killed: limit {done.limit} exceeded"
     elif done.signal is not None:
-        answer["error"] = f"killed by signal {done.signal}"
-    return answer
-
-
-def _clipped(text: str) -> str:
-    """Head and tail of a long output around a counted marker."""
-    left_out = len(text) - OUTPUT_CHARACTERS
-    if left_out <= 0:
-        return text
-    half = OUTPUT_CHARACTERS // 2
-    return f"{text[:half]}\n[hermes: {left_out} characters left out]\n{text[-half:]}"
+        error = f"killed by signal {done.signal}"
+    return command_answer(done.exit_code, done.stdout, done.stderr, error)
