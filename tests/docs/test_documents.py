@@ -54,6 +54,14 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
     assert done.stdout.endswith("1.0\n")
 
 
+def test_the_terminals_how_to_runs(tmp_path: Path) -> None:
+    [code] = blocks(ROOT / "docs" / "how-to" / "work-in-terminals.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "True\nTrue\n"), done.stderr
+
+
 def test_the_readmes_commands_are_understood(tmp_path: Path) -> None:
     lines = [line[2:] for text in blocks(ROOT / "README.md", "console") for line in text.splitlines()]
     commands = [shlex.split(part) for line in lines for part in line.split(";") if part.strip().startswith("hermes ")]
