@@ -19,7 +19,7 @@ from hermes_core.slots import DefaultSlotPool, LeaseRequest, PoolConfig
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from hermes_core.sandbox import NetworkPolicy, SandboxBackend
+    from hermes_core.sandbox import LimitValue, NetworkPolicy, SandboxBackend
 
 pytest.register_assert_rewrite("hermes_core.testing.contract")
 
@@ -61,8 +61,11 @@ class Rig:
         env: Mapping[str, str] | None = None,
         wait_s: float | None = 20.0,
         tools: Mapping[str, Tool] | None = None,
+        limits: Mapping[str, LimitValue] | None = None,
     ) -> Slot:
-        request = LeaseRequest(network=network, env=env or {}, trajectory_id=trajectory_id, wait_s=wait_s)
+        request = LeaseRequest(
+            network=network, env=env or {}, trajectory_id=trajectory_id, wait_s=wait_s, limits=limits or {}
+        )
         return Slot(await self.pool.lease(request), self.pool, self.executor, self.tools if tools is None else tools)
 
     async def eventually(self, condition: Callable[[], bool]) -> None:

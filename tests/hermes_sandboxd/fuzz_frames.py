@@ -21,6 +21,7 @@ with atheris.instrument_imports(include=["hermes_sandboxd"]):
     from hermes_sandboxd._connection import Connection
     from hermes_sandboxd._daemon import Daemon, Options
     from hermes_sandboxd._frames import FrameDecoder, FrameError, encode_frame
+    from hermes_sandboxd._levels import Isolation
 
 _METHODS = [
     *("hello", "health", "shutdown", "slot.open", "slot.exec", "slot.read", "slot.write", "slot.reset", "slot.poll"),
@@ -102,7 +103,8 @@ async def _exchange(stream: bytes, size: int) -> None:
     escaped: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
     nothing = cast("Any", None)
-    daemon = Daemon(Options(3, 60.0, None, None), nothing, nothing, None, "fuzzed", None)
+    isolation = Isolation("namespaces", "fuzzed", None)
+    daemon = Daemon("fuzzed", Options(3, 60.0, None, None), nothing, nothing, None, None, isolation, None)
     daemon.log = lambda text: None  # type: ignore[method-assign]
     connection, wire = Connection(daemon, None), _Wire()
     connection.connection_made(wire)

@@ -43,7 +43,7 @@ def python(client: Client, code: str, **params: Any) -> Answer:  # noqa: ANN401 
 def test_memory(limited: Client) -> None:
     done = python(limited, MEMORY_BOMB)
     assert (done["limit"], done["signal"], done["exit_code"]) == ("memory", signal.SIGKILL, None)
-    behind_a_shell = limited.call("slot.exec", slot=0, argv=["sh", "-c", "python3 -c \"$0\"; exit 3", MEMORY_BOMB])
+    behind_a_shell = limited.call("slot.exec", slot=0, argv=["sh", "-c", 'python3 -c "$0"; exit 3', MEMORY_BOMB])
     assert (behind_a_shell["limit"], behind_a_shell["exit_code"]) == ("memory", 3)
     afterwards = limited.sh("echo well")
     assert (afterwards.stdout, afterwards["limit"]) == (b"well\n", None)

@@ -41,6 +41,10 @@ class Leases:
         def __init__(self, leases: Leases) -> None:
             self._leases = leases
 
+        @property
+        def isolation(self) -> str:
+            return "namespaces"
+
         async def release(self) -> None:
             self._leases.held.discard(self)
 
@@ -254,7 +258,7 @@ async def test_setup_that_fails_is_the_environments_fault(resources: Resources, 
     assert not leases.held
 
 
-async def test_an_agent_whose_slot_died_is_scored_without_it(resources: Resources) -> None:
+async def test_an_agent_whose_slot_died_is_scored_by_what_is_left(resources: Resources) -> None:
     @tool
     async def burst() -> str:
         """Break a limit."""
@@ -267,15 +271,16 @@ async def test_an_agent_whose_slot_died_is_scored_without_it(resources: Resource
         return Score(0.25)
 
     environment = Judging(judge)
+    leases = Leases()
     trajectory = await rollout_with_retries(
-        replace(resources, acquire=Leases().acquire, tools=lambda names: {"burst": burst}),
+        replace(resources, acquire=leases.acquire, tools=lambda names: {"burst": burst}),
         environment,
         ASKS_FOR_SLOT,
         script(ScriptedTurn(tool_calls=(ScriptedCall(name="burst"),))),
         options=QUICK,
     )
     assert (trajectory.outcome, trajectory.reward, trajectory.details["limit"]) == ("agent_error", 0.25, "memory")
-    assert seen == [None]
+    assert [type(slot) for slot in seen] == [Leases.EmptySlot]
     assert trajectory.metrics["infrastructure_faults"] == 0
 
 

@@ -11,6 +11,7 @@ import anyio
 from hermes_core._model_keeper import ModelKeeper
 from hermes_core.execution import ExecutorConfig
 from hermes_core.observers import ObserverHub, WatchedBackend
+from hermes_core.sandbox import SlotSettings
 from hermes_core.slots import PoolConfig
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ async def started_engine(
 def _pool_config(backend: SandboxBackend) -> PoolConfig:
     """The pool's size is a setting of the backend; what it does not say keeps the pool's defaults."""
     known = {field.name for field in fields(PoolConfig)}
-    return PoolConfig(**{name: value for name, value in dict(backend.config).items() if name in known})
+    config = backend.config
+    limits = config.slot_limits() if isinstance(config, SlotSettings) else {}
+    return PoolConfig(**{name: value for name, value in dict(config).items() if name in known}, limits=limits)
 
 
 @asynccontextmanager

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from hermes_core.observers import Interceptor, Observer
     from hermes_core.plugins import PluginManager
     from hermes_core.runs import Run
-    from hermes_core.sandbox import NetworkPolicy, SandboxBackend
+    from hermes_core.sandbox import LimitValue, NetworkPolicy, SandboxBackend
     from hermes_core.slots import PoolStatus
     from hermes_core.toolsets import Toolset
     from hermes_core.trajectory import Trajectory
@@ -129,6 +129,7 @@ class Hermes:
         env: Mapping[str, str] | None = None,
         trajectory_id: str | None = None,
         wait_s: float | None = 30.0,
+        limits: Mapping[str, LimitValue] | None = None,
     ) -> AsyncIterator[Slot]:
         """Lease a slot; it is reset and given back on exit, whatever happens.
 
@@ -139,6 +140,7 @@ class Hermes:
             env: Variables of every command.
             trajectory_id: Whose slot it is; a trajectory has at most one.
             wait_s: Seconds to wait for a free slot; None waits for ever.
+            limits: Limits of the slot that differ from the backend's (docs/reference/protocol.md).
 
         Raises:
             LeaseTimeoutError: No slot became free in time.
@@ -146,7 +148,7 @@ class Hermes:
             SandboxLostError: Sandboxes do not come up.
         """
         slot = await self.acquire(
-            profile, image=image, network=network, env=env, trajectory_id=trajectory_id, wait_s=wait_s
+            profile, image=image, network=network, env=env, trajectory_id=trajectory_id, wait_s=wait_s, limits=limits
         )
         try:
             yield slot
@@ -162,9 +164,12 @@ class Hermes:
         env: Mapping[str, str] | None = None,
         trajectory_id: str | None = None,
         wait_s: float | None = 30.0,
+        limits: Mapping[str, LimitValue] | None = None,
     ) -> Slot:
         """Lease a slot until `await slot.release()`, which any task may call; arguments and errors as for `lease`."""
-        return await self._acquire(LeaseRequest(profile, image, network, env or {}, trajectory_id, wait_s))
+        return await self._acquire(
+            LeaseRequest(profile, image, network, env or {}, trajectory_id, wait_s, limits=limits or {})
+        )
 
     async def call_many(self, calls: Iterable[tuple[Slot | None, ToolCall]]) -> list[ToolResult]:
         """Run tool calls of many slots at once and return their results in order.
@@ -386,7 +391,14 @@ class Hermes:
         if profile is None:
             raise UnknownNameError("profile", name, self._settings.profiles)
         # Resolved here: a pool knows images and variables, not the names that the settings give them.
-        return replace(request, profile=None, image=request.image or profile.image, env={**profile.env, **request.env})
+        return replace(
+            request,
+            profile=None,
+            image=request.image or profile.image,
+            network="host" if "host" in (request.network, profile.network) else "none",
+            env={**profile.env, **request.env},
+            limits={**profile.limits, **request.limits},
+        )
 
     def _environment(self, environment: str | Environment, config: Mapping[str, object] | None) -> Environment:
         if isinstance(environment, str):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -36,6 +36,12 @@ class Profile(BaseModel):
 
     env: dict[str, str] = Field(default_factory=dict)
     """Variables of every command in its slots."""
+
+    network: Literal["none", "host"] = "none"
+    """Network policy of its slots; a lease that asks for `host` gets it."""
+
+    limits: dict[str, int | str | None] = Field(default_factory=dict)
+    """Limits of its slots (docs/reference/protocol.md), over those of the backend."""
 
 
 class Settings(BaseSettings):

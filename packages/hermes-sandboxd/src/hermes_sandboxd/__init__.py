@@ -16,12 +16,15 @@ __all__ = [
     "WINDOW_BYTES",
     "FrameDecoder",
     "FrameError",
+    "Isolation",
     "NamespaceReport",
     "Refusal",
     "build_zipapp",
     "check_archive",
     "check_namespaces",
+    "choose_isolation",
     "daemon_arguments",
+    "describe_limits",
     "encode_frame",
     "find_bubblewrap",
     "pack",
@@ -31,11 +34,14 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Isolation": "hermes_sandboxd._levels",
     "NamespaceReport": "hermes_sandboxd._check",
     "build_zipapp": "hermes_sandboxd._zipapp",
     "check_archive": "hermes_sandboxd._tar_check",
     "check_namespaces": "hermes_sandboxd._check",
     "pack": "hermes_sandboxd._packing",
+    "choose_isolation": "hermes_sandboxd._levels",
+    "describe_limits": "hermes_sandboxd._levels",
     "remove_abandoned": "hermes_sandboxd._state",
     "remove_tree": "hermes_sandboxd._removal",
     "unpack": "hermes_sandboxd._unpacking",
@@ -44,6 +50,7 @@ _LAZY = {
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hermes_sandboxd._check import NamespaceReport, check_namespaces
+    from hermes_sandboxd._levels import Isolation, choose_isolation, describe_limits
     from hermes_sandboxd._packing import pack
     from hermes_sandboxd._removal import remove_tree
     from hermes_sandboxd._state import remove_abandoned

@@ -268,7 +268,7 @@ class Command:
             # A command that ended by itself in the last moment was not ended by anything else.
             "timed_out": self._ended_by == "timed_out" and not exited,
             "cancelled": self._ended_by == "cancelled" and not exited,
-            "limit": limit,
+            "limit": limit or ("wall_time" if self._ended_by == "timed_out" and not exited else None),
             "truncated": any(kept.truncated for kept in self._kept),
             "stdout_bytes": self._kept[0].total,
             "stderr_bytes": self._kept[1].total,

@@ -104,6 +104,8 @@ class Place:
         await asyncio.get_running_loop().run_in_executor(None, self._renew, archive)
 
     def _renew(self, archive: bytes) -> None:
+        # The agent may have closed it to itself; what it opened to others is below a folder that others can only pass.
+        os.chmod(self.workspace, 0o700)
         grading = self._path("grading")
         if os.path.isdir(grading):
             shutil.rmtree(grading)

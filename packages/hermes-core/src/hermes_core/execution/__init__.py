@@ -12,6 +12,7 @@ from hermes_core.execution._artifact_replies import (
 from hermes_core.execution._background import BackgroundProcess, ProcessOutput
 from hermes_core.execution._call import JsonValue, ToolCall, ToolDefinition, ToolResult
 from hermes_core.execution._executor import DefaultBatchExecutor
+from hermes_core.execution._grading import Grading
 from hermes_core.execution._request import BatchExecutor, CallRequest, ExecutorConfig, ExecutorStatus
 from hermes_core.execution._result import ExecResult
 from hermes_core.execution._slot import Slot
@@ -30,6 +31,7 @@ __all__ = [
     "ExecResult",
     "ExecutorConfig",
     "ExecutorStatus",
+    "Grading",
     "JsonValue",
     "ProcessOutput",
     "Slot",

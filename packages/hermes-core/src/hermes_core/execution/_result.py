@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["ExecResult"]
+if TYPE_CHECKING:
+    from hermes_core.sandbox import CommandOutcome
+
+__all__ = ["ExecResult", "exec_result"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,7 @@ class ExecResult:
         limit: The limit that was breached, by name ("wall_time", "memory", …), or None.
         truncated: Some output was left out of `stdout` or `stderr`.
         duration_s: Wall time in seconds, as the supervisor measured it.
+        report: What a grading command wrote to its descriptor 3; None for every other command.
     """
 
     exit_code: int | None
@@ -34,3 +39,21 @@ class ExecResult:
     limit: str | None
     truncated: bool
     duration_s: float
+    report: bytes | None = None
+
+
+def exec_result(outcome: CommandOutcome) -> ExecResult:
+    """Return a command's outcome with its output as text."""
+    return ExecResult(
+        outcome.exit_code,
+        outcome.signal,
+        outcome.stdout.decode("utf-8", "replace"),
+        outcome.stderr.decode("utf-8", "replace"),
+        outcome.stdout_bytes,
+        outcome.stderr_bytes,
+        outcome.timed_out,
+        outcome.limit,
+        outcome.truncated,
+        outcome.duration_s,
+        outcome.report,
+    )

@@ -9,8 +9,9 @@ from hermes_core.exceptions import LeaseStateError, SandboxLostError
 from hermes_core.execution._background import BackgroundProcess
 from hermes_core.execution._belongings import Belongings
 from hermes_core.execution._gate import Gate
+from hermes_core.execution._grading import Grading, tar_of
 from hermes_core.execution._request import CallRequest
-from hermes_core.execution._result import ExecResult
+from hermes_core.execution._result import exec_result
 from hermes_core.execution._slot_files import SlotFiles
 from hermes_core.sandbox import OUTPUT_CAP
 from hermes_core.terminals import TerminalSession
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
     from hermes_core.execution._call import ToolCall, ToolResult
     from hermes_core.execution._request import BatchExecutor
+    from hermes_core.execution._result import ExecResult
     from hermes_core.execution._tool import Tool
-    from hermes_core.sandbox import NetworkPolicy, OpenedSlot, OutputCallback, SlotClient
+    from hermes_core.sandbox import LimitValue, NetworkPolicy, OpenedSlot, OutputCallback, SlotClient
     from hermes_core.slots import Lease, SlotPool
     from hermes_core.terminals import Recording
 
@@ -59,6 +61,7 @@ class Slot(SlotFiles):
         self._gate = Gate(1)
         self._belongings = Belongings(lease.request)
         self._ended: str | None = None
+        self._graded = False
 
     @property
     def trajectory_id(self) -> str | None:
@@ -104,6 +107,9 @@ class Slot(SlotFiles):
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         on_output: OutputCallback | None = None,
+        merge: bool = False,
+        cpu_s: float | None = None,
+        output_bytes: int | None = None,
     ) -> ExecResult:
         """Run one command and wait for its end.
 
@@ -115,6 +121,9 @@ class Slot(SlotFiles):
             cwd: Where to run it, relative to the workspace; None for the workspace.
             on_output: Called with (`stdout` or `stderr`, bytes) while it runs, and awaited if it returns an awaitable.
                 A slow one holds up this command only.
+            merge: Send standard error to standard output, in the order in which it was written.
+            cpu_s: Seconds of processor time of each of its processes; None for the slot's own limit.
+            output_bytes: Bytes to keep of each stream, head and tail; None for the slot's own limit.
 
         Returns:
             What happened, also when it failed, timed out or breached a limit.
@@ -135,23 +144,15 @@ class Slot(SlotFiles):
                 env=env,
                 cwd=cwd,
                 on_output=on_output,
+                merge=merge,
+                cpu_s=cpu_s,
+                output_cap=output_bytes,
             )
         finally:
             self._gate.leave()
         if outcome.cancelled:
             raise LeaseStateError("the lease ended while the command ran")
-        return ExecResult(
-            outcome.exit_code,
-            outcome.signal,
-            outcome.stdout.decode("utf-8", "replace"),
-            outcome.stderr.decode("utf-8", "replace"),
-            outcome.stdout_bytes,
-            outcome.stderr_bytes,
-            outcome.timed_out,
-            outcome.limit,
-            outcome.truncated,
-            outcome.duration_s,
-        )
+        return exec_result(outcome)
 
     async def start(
         self,
@@ -236,6 +237,45 @@ class Slot(SlotFiles):
         request = CallRequest(call, self._tools, self, self.trajectory_id, self._task_id, timeout_s)
         return (await self._executor.execute((request,)))[0]
 
+    async def grade(
+        self,
+        files: Mapping[str, bytes | str] | None = None,
+        *,
+        network: NetworkPolicy = "none",
+        env: Mapping[str, str] | None = None,
+        limits: Mapping[str, LimitValue] | None = None,
+    ) -> Grading:
+        """End everything that the agent started, and look at its workspace from new namespaces; works on a dead slot.
+
+        The home folder and `/tmp` are fresh, no process of the agent lives, and nothing that it wrote outside the
+        workspace is left. From now on the slot is the scorer's: tools and `exec` are refused.
+
+        Args:
+            files: Path to content of the grader's own files. They are in a folder outside the workspace that nobody
+                inside can write; paths are relative to it.
+            network: Network policy of the grader's commands.
+            env: Variables of the grader's commands.
+            limits: Limits that differ from the daemon's defaults (docs/reference/protocol.md).
+
+        Returns:
+            A handle that runs the grader's commands. It ends with the lease.
+
+        Raises:
+            SlotDeadError: What runs in the slot cannot be ended.
+            SandboxLostError: The sandbox is gone.
+            LeaseStateError: The lease has ended.
+            UsageError: A path leads outside, or a limit is unknown.
+        """
+        archive = tar_of(files or {})
+        await self._gate.enter()
+        try:
+            self._check(grading=True)
+            self._graded = True
+            opened = await self._lease.client.grade(archive, network=network, env=env, limits=limits)
+        finally:
+            self._gate.leave()
+        return Grading(self._lease.client, opened, self._gate)
+
     async def release(self) -> None:
         """Give the slot back and wait until it is reset; idempotent.
 
@@ -275,9 +315,11 @@ class Slot(SlotFiles):
             raise SandboxLostError("the slot was never opened")
         return opened
 
-    def _check(self) -> None:
+    def _check(self, *, grading: bool = False) -> None:
         if self._ended is not None:
             raise LeaseStateError(self._ended)
+        if self._graded and not grading:
+            raise LeaseStateError("the slot is being graded", hint="run commands with what `grade` returned")
 
 
 class HeldSlot(Slot):
@@ -293,6 +335,10 @@ class HeldSlot(Slot):
         self._gate = _OPEN
         self._belongings = owner._belongings
 
+    async def grade(self, *arguments: object, **options: object) -> NoReturn:
+        """Refuse: the agent does not grade itself."""
+        raise LeaseStateError("a tool cannot grade the slot that it was lent")
+
     async def release(self) -> NoReturn:
         """Refuse: the lease is not the tool's."""
         raise LeaseStateError("a tool cannot release the slot that it was lent")
@@ -303,7 +349,7 @@ class HeldSlot(Slot):
             self._ended = "the tool call that the slot was lent to has ended"
             self._owner._gate.leave()
 
-    def _check(self) -> None:
+    def _check(self, *, grading: bool = False) -> None:
         super()._check()
         self._owner._check()
 

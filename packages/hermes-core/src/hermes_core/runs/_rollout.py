@@ -105,6 +105,7 @@ class _Attempt:
         self._run: AgentRun | None = None
         self._score: Score | None = None
         self._error: HermesError | None = None
+        self._isolation: str | None = None
         self._outcome: Outcome = "environment_error"
 
     async def run(self) -> Trajectory:
@@ -121,15 +122,15 @@ class _Attempt:
         return self._trajectory()
 
     async def _work(self, conversation: Conversation, slot: Slot | None) -> None:
+        self._isolation = None if slot is None else slot.isolation
         setup = await set_up(self._environment, self._task, slot)
         self._agent = self._make_agent(conversation, slot)
         self._run = await self._agent.run(self._task.messages or self._task.prompt)
         self._outcome, self._error = self._run.outcome, self._run.error
         if self._outcome not in AGENT_OUTCOMES:
             return
-        left = None if isinstance(self._error, SlotDeadError) else slot
         self._score = await score_trajectory(
-            self._resources, self._environment, self._task, left, self._trajectory(), setup
+            self._resources, self._environment, self._task, slot, self._trajectory(), setup
         )
 
     def _converse(self) -> Conversation:
@@ -182,6 +183,8 @@ class _Attempt:
             "limits": asdict(self._limits),
             "tools": [tool.name for tool in advertised(self._tools)],
         }
+        if self._isolation is not None:
+            details["isolation"] = self._isolation
         if isinstance(self._error, SlotDeadError) and self._error.limit:
             details["limit"] = self._error.limit
         return Trajectory(

@@ -43,6 +43,7 @@ async def leased_slot(resources: Resources, task: Task, trajectory_id: str) -> A
             profile=wanted.profile,
             image=wanted.image,
             network=wanted.network,
+            limits=wanted.limits,
             trajectory_id=trajectory_id,
             # Rollouts queue for slots by design; a pool that can make none says so by itself.
             wait_s=None,

@@ -13,6 +13,13 @@ from hermes_core.sandbox._protocol import (
     SandboxState,
 )
 from hermes_core.sandbox._runtime import Runtime, host_runtime
+from hermes_core.sandbox._settings import (
+    ISOLATION_LEVELS,
+    IsolationLevel,
+    IsolationSetting,
+    LimitValue,
+    SlotSettings,
+)
 from hermes_core.sandbox._slot_client import (
     MAX_FILE_BYTES,
     MAX_OUTPUT_CAP,
@@ -25,6 +32,7 @@ from hermes_core.sandbox._slot_client import (
 from hermes_core.sandbox._unix_stream import UnixStream, connect_unix
 
 __all__ = [
+    "ISOLATION_LEVELS",
     "MAX_ENTRIES",
     "MAX_FILE_BYTES",
     "MAX_OUTPUT_CAP",
@@ -36,8 +44,11 @@ __all__ = [
     "EntryKind",
     "Extracted",
     "FileContent",
+    "IsolationLevel",
+    "IsolationSetting",
     "JobInfo",
     "JobOutput",
+    "LimitValue",
     "Listing",
     "NetworkPolicy",
     "OpenedSlot",
@@ -51,6 +62,7 @@ __all__ = [
     "SandboxSpec",
     "SandboxState",
     "SlotClient",
+    "SlotSettings",
     "UnixStream",
     "connect_unix",
     "host_runtime",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from hermes_core.sandbox._client import OutputCallback, SandboxClient
     from hermes_core.sandbox._protocol import NetworkPolicy
+    from hermes_core.sandbox._settings import LimitValue
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -49,12 +50,18 @@ class OpenedSlot:
         workspace: Its working folder, as seen from inside.
         home: Its home folder, as seen from inside.
         network: Its network policy.
+        limits: Its limits by name; None for no limit.
+        files: Folder of the grader's files, as seen from inside; None unless the slot is being graded.
+        python: An interpreter that the agent could not change; None if there is none, or the slot is not being graded.
     """
 
     isolation: str
     workspace: str
     home: str
     network: NetworkPolicy
+    limits: Mapping[str, LimitValue] = field(default_factory=dict)
+    files: str | None = None
+    python: str | None = None
 
 
 @dataclass(slots=True)
@@ -72,6 +79,7 @@ class CommandOutcome:
     duration_s: float
     stdout: bytes = b""
     stderr: bytes = b""
+    report: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +103,16 @@ class SlotClient:
     Args:
         client: The client of its sandbox.
         index: The slot's number within the sandbox.
+        cpu_s: Seconds of processor time of each process of a command that does not say; None for no limit.
+        output_cap: Bytes to keep of each output stream of a command that does not say.
     """
 
-    def __init__(self, client: SandboxClient, index: int) -> None:
+    def __init__(
+        self, client: SandboxClient, index: int, *, cpu_s: float | None = None, output_cap: int = OUTPUT_CAP
+    ) -> None:
         self._client = client
+        self._cpu_s = cpu_s
+        self._output_cap = output_cap
         self.index = index
         self.opened: OpenedSlot | None = None
         """What the slot is like; None before `open`."""
@@ -127,8 +141,43 @@ class SlotClient:
         """
         params = {"slot": self.index, "network": network, "env": dict(env or {}), "limits": dict(limits or {})}
         exchange = await self._client.request("slot.open", params, slot=self.index)
-        result = cast("Mapping[str, Any]", exchange.result)
-        self.opened = OpenedSlot(result["isolation"], result["workspace"], result["home"], network)
+        return self._take_note(cast("Mapping[str, Any]", exchange.result))
+
+    async def grade(
+        self,
+        files: bytes,
+        *,
+        network: NetworkPolicy = "none",
+        env: Mapping[str, str] | None = None,
+        limits: Mapping[str, Any] | None = None,
+    ) -> OpenedSlot:
+        """End all that runs in the slot, and make new namespaces over its workspace; works on a dead slot.
+
+        Args:
+            files: A tar of regular files and folders, for a folder that nobody inside can write.
+            network: Network policy from now on.
+            env: Variables of every command from now on.
+            limits: Limits that differ from the daemon's defaults, from now on.
+
+        Raises:
+            BackendUnavailableError: Isolation cannot be had any more.
+            SlotDeadError: What runs in the slot cannot be ended.
+            SlotFileError: `files` is not such a tar, or is too large.
+        """
+        params = {"slot": self.index, "network": network, "env": dict(env or {}), "limits": dict(limits or {})}
+        exchange = await self._client.request("slot.grade", params, slot=self.index, body=files)
+        return self._take_note(cast("Mapping[str, Any]", exchange.result))
+
+    def _take_note(self, opened: Mapping[str, Any]) -> OpenedSlot:
+        self.opened = OpenedSlot(
+            opened["isolation"],
+            opened["workspace"],
+            opened["home"],
+            opened["network"],
+            opened["limits"],
+            opened.get("files"),
+            opened.get("python"),
+        )
         return self.opened
 
     async def exec(
@@ -139,7 +188,10 @@ class SlotClient:
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
-        output_cap: int = OUTPUT_CAP,
+        output_cap: int | None = None,
+        cpu_s: float | None = None,
+        merge: bool = False,
+        report: bool = False,
         on_output: OutputCallback | None = None,
     ) -> CommandOutcome:
         """Run one command and wait for its end.
@@ -150,7 +202,10 @@ class SlotClient:
             stdin: Its standard input.
             env: Variables on top of the slot's.
             cwd: Where to run it, relative to the workspace; None for the workspace.
-            output_cap: Bytes to keep of each stream.
+            output_cap: Bytes to keep of each stream; None for the slot's own.
+            cpu_s: Seconds of processor time of each of its processes; None for the slot's own.
+            merge: Send standard error to standard output.
+            report: Give it a descriptor 3 that nothing else in the slot has (`slot.grade`).
             on_output: Called with live output.
 
         Raises:
@@ -164,7 +219,10 @@ class SlotClient:
             "cwd": cwd,
             "env": dict(env) if env else {},
             "stream": on_output is not None,
-            "output_cap": output_cap,
+            "output_cap": self._output_cap if output_cap is None else output_cap,
+            "cpu_s": self._cpu_s if cpu_s is None else cpu_s,
+            "merge": merge,
+            "report": report,
         }
         exchange = await self._client.request("slot.exec", params, slot=self.index, body=stdin, on_output=on_output)
         result = cast("Mapping[str, Any]", exchange.result)
@@ -181,6 +239,7 @@ class SlotClient:
             result["duration_s"],
             b"".join(bodies["stdout"]),
             b"".join(bodies["stderr"]),
+            b"".join(bodies["report"]) if report else None,
         )
 
     async def start(

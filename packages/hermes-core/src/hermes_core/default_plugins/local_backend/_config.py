@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from hermes_core.sandbox import SlotSettings
 
 __all__ = ["LocalConfig"]
 
 
-class LocalConfig(BaseModel):
-    """Slots in namespaces on this machine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class LocalConfig(SlotSettings):
+    """Slots on this machine."""
 
     slots_per_sandbox: Annotated[int, Field(ge=1, le=1024)] = 16
     """Slots that one daemon hosts."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import ByteStream, Process
 
+    from hermes_core.sandbox import IsolationSetting
+
 __all__ = ["LocalSandbox"]
 
 STOP_S = 5.0
@@ -89,7 +91,7 @@ class LocalSandbox:
         """Whether `stop` has done its work."""
         return self._stopped
 
-    async def spawn(self, bubblewrap: str) -> None:
+    async def spawn(self, bubblewrap: str | None, isolation: IsolationSetting) -> None:
         """Start the daemon's process."""
         reading, self._lifeline = os.pipe()
         arguments = daemon_arguments(
@@ -98,6 +100,7 @@ class LocalSandbox:
             capacity=self._capacity,
             lifeline_fd=reading,
             bwrap=bubblewrap,
+            isolation=isolation,
         )
         try:
             self._process = await anyio.open_process(
@@ -152,7 +155,7 @@ class LocalSandbox:
             raise SandboxLostError(self._why_dead()) from None
         obstacle = json.loads(line)["obstacle"]
         if obstacle is not None:
-            raise BackendUnavailableError(f"namespaces cannot be made here: {obstacle}")
+            raise BackendUnavailableError(f"isolated slots cannot be had here: {obstacle}")
 
     async def connect(self) -> ByteStream:
         """Open a stream to the daemon."""
