@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from hermes_core.default_plugins.local_backend import LocalBackend
 from hermes_core.exceptions import LeaseStateError, SlotDeadError, SlotFileError, UsageError
 
 if TYPE_CHECKING:
@@ -67,19 +70,23 @@ async def test_a_scorer_sees_the_truth(rig: OpenRig, hostility: str) -> None:
 
 async def test_a_dead_slot_can_be_graded(rig: OpenRig) -> None:
     async with rig(slots=2) as opened:
-        slot = await opened.lease(limits={"memory_bytes": 64 << 20})
+        slot = await opened.lease()
         await slot.write_file("solution.py", "print(42)")
-        died: SlotDeadError | None = None
-        # Files in memory outlive their writers: when none is left to be killed, the slot dies.
-        for _ in range(8):
-            try:
-                await slot.exec("head -c 300000000 /dev/zero > /tmp/big; head -c 300000000 /dev/zero > /dev/shm/big")
-            except SlotDeadError as error:
-                died = error
-        assert died is not None
-        assert died.limit == "memory"
+        assert isinstance(opened.backend, LocalBackend)
+        (sandbox,) = opened.backend.sandboxes
+        assert sandbox.pid is not None
+        # The zygote is the daemon's only child, and the supervisor of the slot that of the zygote.
+        (zygote,) = children(sandbox.pid)
+        (supervisor,) = children(zygote)
+        os.kill(supervisor, 9)
+        with pytest.raises(SlotDeadError):
+            await slot.exec("sleep 5")
         assert (await verdict(slot))["passed"] is True
         await slot.release()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def test_what_the_grader_brings_is_its_own(rig: OpenRig) -> None:
