@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import pytest
 
-from hermes_core.default_plugins.local_backend import LocalBackend
+from hermes_core.default_plugins.local_backend import LocalBackend, LocalConfig
 from hermes_core.default_plugins.local_backend._sandbox import LocalSandbox
 from hermes_core.testing.contract import Check, ContractRig, contract_checks, open_rig, parameters
 
@@ -17,13 +17,24 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from hermes_core.sandbox import Sandbox
+    from hermes_core.testing.contract import Level
 
 pytestmark = [pytest.mark.anyio, pytest.mark.namespaces]
 
 
-@pytest.fixture(scope="module", params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+CASES = [("namespaces", "asyncio"), ("namespaces", "trio"), ("user", "asyncio"), ("none", "asyncio")]
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def case(request: pytest.FixtureRequest) -> tuple[Level, str]:
+    if request.param[0] == "user" and os.geteuid() != 0:
+        pytest.skip("level user needs root")
+    return cast("tuple[Level, str]", request.param)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(case: tuple[Level, str]) -> str:
+    return case[1]
 
 
 async def kill_slots(sandbox: Sandbox) -> None:
@@ -40,10 +51,11 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.fixture(scope="module", params=["namespaces"])
-async def contract_rig(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[ContractRig]:
-    async with open_rig(LocalBackend, kill_slots=kill_slots) as rig:
-        assert rig.level == request.param
+@pytest.fixture(scope="module")
+async def contract_rig(case: tuple[Level, str]) -> AsyncIterator[ContractRig]:
+    config = LocalConfig(isolation=case[0])
+    async with open_rig(lambda: LocalBackend(config), kill_slots=kill_slots) as rig:
+        assert rig.level == case[0]
         yield rig
 
 

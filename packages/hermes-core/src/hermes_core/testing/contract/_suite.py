@@ -12,6 +12,7 @@ from hermes_core.testing.contract import (
     _commands,
     _environment,
     _files,
+    _grading,
     _isolation,
     _lifecycle,
     _limits,
@@ -37,6 +38,7 @@ _THEMES = (
     _cancellation,
     _background,
     _terminals,
+    _grading,
     _backend,
 )
 
