@@ -280,3 +280,16 @@ async def sandboxes_on_demand(rig: ContractRig) -> None:
         await first.release()
         await second.release()
         await rig.eventually(lambda: private.pool.status().sandboxes == 0, "idle sandboxes are stopped")
+
+
+@check("A slot is leased again no more often than allowed, and then another takes its place.", levels=ALL_LEVELS)
+async def reuses_are_counted(rig: ContractRig) -> None:
+    async with rig.open_pool(slots=1, max_reuses=1) as private:
+        names = []
+        for _ in range(3):
+            slot = await rig.lease(pool=private.pool)
+            assert (await slot.exec("echo fine")).stdout == "fine\n"
+            names.append(slot.lease.id)
+            await slot.release()
+        assert names[0] == names[1] != names[2], f"the slots {names} were leased, with one reuse allowed"
+        assert len(private.sandboxes) == 2

@@ -129,11 +129,11 @@ class ContractRig:
 
     @asynccontextmanager
     async def open_pool(
-        self, *, slots: int = 1, max_sandboxes: int = 1, idle_s: float = 120.0
+        self, *, slots: int = 1, max_sandboxes: int = 1, idle_s: float = 120.0, max_reuses: int | None = None
     ) -> AsyncIterator[PrivatePool]:
         """Open a pool that starts sandboxes of its own."""
         remembering = RememberingBackend(self.backend)
-        config = PoolConfig(slots_per_sandbox=slots, max_sandboxes=max_sandboxes, idle_s=idle_s)
+        config = PoolConfig(slots_per_sandbox=slots, max_sandboxes=max_sandboxes, idle_s=idle_s, max_reuses=max_reuses)
         async with DefaultSlotPool(remembering, config) as pool:
             yield PrivatePool(pool, remembering.sandboxes)
 
