@@ -41,6 +41,10 @@ class Reactor:
         """Call `callback()` once at the time `when` of the monotonic clock; replaces its earlier timer."""
         self._timers[callback] = when
 
+    def has_timer(self, callback: Callable[[], None]) -> bool:
+        """Tell whether `callback` has a timer that has not run out."""
+        return callback in self._timers
+
     def clear_timer(self, callback: Callable[[], None]) -> None:
         """Forget the timer of `callback`; none is no error."""
         self._timers.pop(callback, None)

@@ -33,7 +33,10 @@ class Watchdog:
         self._around = around
         limits = spec["limits"]
         self._memory_bytes = None if around.observed.grouped else limits["memory_bytes"]
-        self._workspace_bytes = limits["workspace_bytes"] if limits["workspace"] == "disk" else None
+        self._workspace_bytes = limits["workspace_bytes"] or 0
+        self._watches_workspace = limits["workspace_bytes"] is not None and limits["workspace"] == "disk"
+        self._tolerated = self._workspace_bytes
+        """What the workspace had when its growth was last stopped: below that, who tidies up is left alone."""
         self._own_memory = () if spec["level"] != "namespaces" else ("/tmp", "/dev/shm", spec["home"])
         self._pause_s = _WORKSPACE_S
         self._measuring = -1
@@ -46,28 +49,27 @@ class Watchdog:
     def wake(self) -> None:
         """Something begins to run."""
         self._busy = True
-        now = time.monotonic()
-        if self._memory_bytes is not None:
-            self._around.reactor.set_timer(now + _MEMORY_S, self._look_at_memory)
-        if self._workspace_bytes is not None and self._measuring < 0:
-            self._around.reactor.set_timer(now + self._pause_s, self._measure_workspace)
+        reactor = self._around.reactor
+        if self._memory_bytes is not None and not reactor.has_timer(self._look_at_memory):
+            reactor.set_timer(time.monotonic() + _MEMORY_S, self._look_at_memory)
+        if self._watches_workspace and not reactor.has_timer(self._measure_workspace):
+            reactor.set_timer(time.monotonic() + self._pause_s, self._measure_workspace)
 
     def rest(self) -> None:
-        """It has ended; what runs in the background is looked at all the same, if there is anything."""
+        """It has ended. The next look finds out whether anything runs in the background."""
         self._busy = False
-        if not self._watches():
-            self._around.reactor.clear_timer(self._look_at_memory)
-            self._around.reactor.clear_timer(self._measure_workspace)
 
     def _watches(self) -> bool:
+        """Tell whether to look again; many short commands are looked at like one long one."""
         return self._busy or bool(self._around.children or self._around.processes.survivors())
 
     # Memory.
 
     def _look_at_memory(self) -> None:
         assert self._memory_bytes is not None
-        if self._watches():
-            self._around.reactor.set_timer(time.monotonic() + _MEMORY_S, self._look_at_memory)
+        if not self._watches():
+            return
+        self._around.reactor.set_timer(time.monotonic() + _MEMORY_S, self._look_at_memory)
         sizes = {pid: _resident(pid) for pid in self._around.processes.read()}
         files = sum(map(_file_system_bytes, self._own_memory))
         if sum(sizes.values()) + files > self._memory_bytes and sizes:
@@ -79,6 +81,8 @@ class Watchdog:
 
     def _measure_workspace(self) -> None:
         """Add up the files of the workspace in a child: there may be hundreds of thousands."""
+        if self._measuring >= 0 or not self._watches():
+            return
         reading, writing = os.pipe()
         self._began = time.monotonic()
         self._kills = self._around.processes.kills
@@ -100,7 +104,6 @@ class Watchdog:
         self._around.reactor.add(reading, READ, lambda _: self._measured())
 
     def _measured(self) -> None:
-        assert self._workspace_bytes is not None
         text = os.read(self._measuring, 64)
         self._around.reactor.remove(self._measuring)
         os.close(self._measuring)
@@ -113,11 +116,14 @@ class Watchdog:
         elif self._kills == self._around.processes.kills:
             # Nobody here has killed the child, so that the agent has: it may do so a few times.
             self._interrupted += 1
-        if int(text or 0) > self._workspace_bytes or self._interrupted >= _MOST_INTERRUPTIONS:
+        size = int(text or 0)
+        if size > self._tolerated or self._interrupted >= _MOST_INTERRUPTIONS:
             self._interrupted = 0
             self._around.breach("workspace")
             self._around.end_commands()
-        elif self._watches():
+        if text:
+            self._tolerated = max(self._workspace_bytes, size)
+        if self._watches():
             self._around.reactor.set_timer(now + self._pause_s, self._measure_workspace)
 
 
