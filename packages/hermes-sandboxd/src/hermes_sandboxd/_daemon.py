@@ -171,7 +171,9 @@ class Daemon:
         self.ending.set()
         for slot in self._slots.values():
             slot.abandon()
-        await asyncio.gather(*(slot.settle() for slot in self._slots.values()))
+        settled = await asyncio.gather(*(slot.settle() for slot in self._slots.values()), return_exceptions=True)
+        for error in filter(None, settled):
+            self.log(f"a slot could not be closed: {error!r}")
         if self.connections:
             for connection in self.connections:
                 connection.close()

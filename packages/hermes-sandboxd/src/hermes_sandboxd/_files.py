@@ -59,6 +59,17 @@ def check_regular(path: str, mode: int) -> None:
         raise Refusal("not_a_file", f"{path}: is not a regular file")
 
 
+def _check_foreign(path: str, file: int) -> None:
+    """Refuse what /proc tells about this process itself, which may read it where the slot's user may not."""
+    try:
+        opened = os.readlink(f"/proc/self/fd/{file}")
+    except OSError:
+        # In a slot with a /proc of its own this process is not there.
+        return
+    if opened.startswith(f"/proc/{os.getpid()}/"):
+        raise Refusal("permission_denied", f"{path}: {os.strerror(errno.EACCES)}")
+
+
 class Reading:
     """One `slot.read`."""
 
@@ -96,6 +107,7 @@ class Reading:
     def _measure(self, size: int) -> None:
         if size == 0:
             # The files of /proc do not know their size.
+            _check_foreign(self._path, self._file)
             size = len(os.pread(self._file, INLINE_BYTES, 0))
         self._size = size
         length = self._params["length"]

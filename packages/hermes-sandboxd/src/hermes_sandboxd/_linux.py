@@ -22,6 +22,7 @@ _NS_GET_USERNS = 0xB701
 _MS_REMOUNT = 32
 _MS_NOSUID_NOEXEC = 2 | 8
 _MOST_DESCRIPTORS = 8
+_IPC_RMID = 0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -116,6 +117,14 @@ def drop_bounding_set() -> None:
         _check(-1, "PR_CAPBSET_DROP")
     # Kernels before 4.3 have no ambient set; there is nothing to clear there.
     _libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), zero, zero, zero)
+
+
+def remove_ipc(kind: str, number: int) -> None:
+    """Remove a System V shared memory ("shm"), semaphore ("sem") or message queue ("msg"); gone already is fine."""
+    arguments = (number, 0, _IPC_RMID) if kind == "sem" else (number, _IPC_RMID, None)
+    result = getattr(_libc, f"{kind}ctl")(*arguments)
+    if result != 0 and ctypes.get_errno() not in (errno.EINVAL, errno.EIDRM):
+        _check(result, f"{kind}ctl")
 
 
 def receive_descriptors(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:
