@@ -141,13 +141,18 @@ def _remove_abandoned(folder: str) -> None:
         pass
 
 
-def read_breaches(memory_file: int, processes_file: int) -> Breaches:
-    """Return what the files of `event_files` tell."""
-    return Breaches(_count(memory_file, b"oom_kill "), _count(processes_file, b"max "))
+def read_events(memory_file: int, processes_file: int) -> tuple[bytes, bytes]:
+    """Return what the files of `event_files` hold: as long as it is the same, nothing has happened."""
+    return os.pread(memory_file, 4096, 0), os.pread(processes_file, 4096, 0)
 
 
-def _count(file: int, name: bytes) -> int:
-    for line in os.pread(file, 4096, 0).splitlines():
+def count_breaches(events: tuple[bytes, bytes]) -> Breaches:
+    """Return what events tell."""
+    return Breaches(_count(events[0], b"oom_kill "), _count(events[1], b"max "))
+
+
+def _count(events: bytes, name: bytes) -> int:
+    for line in events.splitlines():
         if line.startswith(name):
             return int(line[len(name) :])
     return 0

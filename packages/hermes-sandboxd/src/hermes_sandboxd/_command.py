@@ -41,8 +41,9 @@ class Command:
         self._params = params
         self._done = done
         self._flow = Outflow(around.link, request_id)
-        self._kept = [KeptOutput(params["output_cap"]) for _ in _STREAMS]
-        self._pipes = [-1, -1, -1]
+        self._names = _STREAMS if params["report"] else _STREAMS[:_REPORT]
+        self._kept = [KeptOutput(params["output_cap"]) for _ in self._names]
+        self._pipes = [-1 for _ in self._names]
         self._stdin = -1
         self._input: deque[memoryview] = deque()
         self._input_ended = "body" not in params
@@ -73,7 +74,7 @@ class Command:
 
     def _spawn(self) -> None:
         params = self._params
-        outputs = [self._open_pipe(index) for index in range(_REPORT + params["report"]) if not self._is_merged(index)]
+        outputs = [self._open_pipe(index) for index in range(len(self._names)) if not self._is_merged(index)]
         streams = [self._around.null, *outputs]
         if params["merge"]:
             streams.insert(2, outputs[0])
@@ -237,14 +238,13 @@ class Command:
         self._reactor.clear_timer(self._time_out)
         self._reactor.remove(self._pidfd)
         os.close(self._pidfd)
-        for index in range(len(_STREAMS)):
-            self._drain(index)
+        for index in range(len(self._names)):
+            if self._pipes[index] >= 0 and self._read(index) != 0:
+                self._drain(index)
         self._close_input()
         self._report(status, self._around.observed.named(status, usage, self._params["cpu_s"]))
 
     def _drain(self, index: int) -> None:
-        if self._pipes[index] < 0:
-            return
         # All that the command itself wrote is in the pipe by now. Background processes may hold the pipe open and go
         # on writing, so that neither its end nor its emptiness can be waited for.
         left = struct.unpack("i", fcntl.ioctl(self._pipes[index], termios.FIONREAD, b"\0\0\0\0"))[0]
@@ -259,8 +259,8 @@ class Command:
             self._pipes[index] = -1
 
     def _report(self, status: int, limit: str | None) -> None:
-        names = _STREAMS[: _REPORT + self._params["report"]]
-        bodies = [kept.body() for kept, _ in zip(self._kept, names)]
+        names = self._names
+        bodies = [kept.body() for kept in self._kept]
         exited = os.WIFEXITED(status)
         self._answer = {
             "exit_code": os.WEXITSTATUS(status) if exited else None,

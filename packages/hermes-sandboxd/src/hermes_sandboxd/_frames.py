@@ -6,7 +6,8 @@ Pure functions without any input or output, used by the daemon, by its superviso
 from __future__ import annotations
 
 import json
-from typing import Any, Optional
+import json.encoder
+from typing import Any, Callable, Optional
 
 MAX_LINE = 65536
 """Longest line of a frame in bytes, newline included."""
@@ -18,9 +19,21 @@ Message = dict[str, Any]
 Frame = tuple[Message, Optional[bytes]]
 
 # ensure_ascii=False keeps text that is not Latin at its UTF-8 size, which matters under the limit of a line.
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 _encode_ascii = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
 _decode = json.JSONDecoder().decode
+
+
+def _make_encode() -> Callable[[Message], str]:
+    # The encoder makes its machinery anew for each message; made once, a frame costs half as much.
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _encoder.encode
+    iterate = make(None, _encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, True)
+    return lambda message: "".join(iterate(message, 0))
+
+
+_encode = _make_encode()
 
 
 class FrameError(ValueError):

@@ -39,6 +39,8 @@ class SlotProcesses:
 
     def __init__(self, orphans: str = _ORPHANS, own: int = -1) -> None:
         self._own = own
+        # PID 1 is adopted by this process when bubblewrap has ended.
+        self._own_at_rest = os.pread(own, 64, 0) if own >= 0 else b""
         self.kills = 0
         """How often everything was killed that a command had started."""
         try:
@@ -49,8 +51,9 @@ class SlotProcesses:
 
     def survivors(self) -> Processes:
         """Return what is alive between two commands."""
-        if self._orphans >= 0 and self._own >= 0 and not (os.pread(self._orphans, 64, 0) or os.pread(self._own, 64, 0)):
-            return {}
+        if self._own >= 0 and os.pread(self._own, 64, 0) == self._own_at_rest:
+            if self._orphans >= 0 and not os.pread(self._orphans, 64, 0):
+                return {}
         return self.read()
 
     def read(self, ended: bool = False) -> Processes:

@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from hermes_sandboxd._bubblewrap import slot_arguments, system_arguments
-from hermes_sandboxd._cgroups import Breaches, read_breaches
+from hermes_sandboxd._cgroups import Breaches, count_breaches, read_events
 from hermes_sandboxd._params import complete_limits
 from hermes_sandboxd._protocol import Refusal
 from hermes_sandboxd._supervision import SupervisorLink, ZygoteLink
@@ -159,7 +159,7 @@ class Lease:
     def breached(self) -> str | None:
         """Return the limit that the slot has breached, if one is known: why it died, perhaps."""
         if self._events is not None:
-            counted = read_breaches(*self._events)
+            counted = count_breaches(read_events(*self._events))
             if counted.memory > self._known.memory:
                 return "memory"
             if counted.processes > self._known.processes:
@@ -170,7 +170,7 @@ class Lease:
         """Take the breaches so far as told: they are not why the slot may die later."""
         self._breached = None
         if self._events is not None:
-            self._known = read_breaches(*self._events)
+            self._known = count_breaches(read_events(*self._events))
 
     def memory_files(self) -> tuple[int, ...]:
         """Return the descriptors that tell how much memory this slot costs."""

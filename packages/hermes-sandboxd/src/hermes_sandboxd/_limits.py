@@ -8,7 +8,7 @@ import resource
 import signal
 from typing import TYPE_CHECKING, Any
 
-from hermes_sandboxd._cgroups import Breaches, read_breaches
+from hermes_sandboxd._cgroups import count_breaches, read_events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ class Observed:
     def __init__(self, events: tuple[int, int] | None, memory_bytes: int | None) -> None:
         self._events = events
         self._memory_bytes = None if events else memory_bytes
-        self._seen = Breaches(0, 0)
+        self._seen = (b"", b"") if events is None else read_events(*events)
         self._noted: str | None = None
 
     @property
@@ -92,11 +92,14 @@ class Observed:
         noted, self._noted = self._noted, None
         if self._events is None:
             return noted
-        now = read_breaches(*self._events)
-        seen, self._seen = self._seen, now
-        if now == seen:
+        now = read_events(*self._events)
+        if now == self._seen:
             return noted
-        return noted or ("memory" if now.memory > seen.memory else "processes")
+        before, self._seen = count_breaches(self._seen), now
+        after = count_breaches(now)
+        if after.memory > before.memory:
+            return noted or "memory"
+        return noted or ("processes" if after.processes > before.processes else None)
 
     def named(self, status: int, usage: resource.struct_rusage, cpu_s: float | None) -> str | None:
         """Return the limit that a command breached, by what was observed since the last one and by how it ended."""

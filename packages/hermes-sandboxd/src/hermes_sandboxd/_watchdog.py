@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 _MEMORY_S = 0.05
 _WORKSPACE_S = 0.5
 _MOST_INTERRUPTIONS = 3
+_SHARE = 4
+"""Of what a workspace may still grow: when so much of the file system is gone, it is measured."""
+_AT_LEAST_S = 15.0
 _PATIENCE = 20
 """The workspace is measured for at most one part in so many of the time."""
 
@@ -38,10 +41,12 @@ class Watchdog:
         self._tolerated = self._workspace_bytes
         """What the workspace had when its growth was last stopped: below that, who tidies up is left alone."""
         self._own_memory = () if spec["level"] != "namespaces" else ("/tmp", "/dev/shm", spec["home"])
+        self._size = 0
+        self._free_bytes = _free_bytes(self._around.workspace)
         self._pause_s = _WORKSPACE_S
         self._measuring = -1
         self._worker = 0
-        self._began = 0.0
+        self._began = time.monotonic()
         self._kills = 0
         self._interrupted = 0
         self._busy = False
@@ -52,8 +57,8 @@ class Watchdog:
         reactor = self._around.reactor
         if self._memory_bytes is not None and not reactor.has_timer(self._look_at_memory):
             reactor.set_timer(time.monotonic() + _MEMORY_S, self._look_at_memory)
-        if self._watches_workspace and not reactor.has_timer(self._measure_workspace):
-            reactor.set_timer(time.monotonic() + self._pause_s, self._measure_workspace)
+        if self._watches_workspace and not reactor.has_timer(self._look_at_workspace):
+            reactor.set_timer(time.monotonic() + self._pause_s, self._look_at_workspace)
 
     def rest(self) -> None:
         """It has ended. The next look finds out whether anything runs in the background."""
@@ -79,10 +84,21 @@ class Watchdog:
 
     # The workspace.
 
-    def _measure_workspace(self) -> None:
-        """Add up the files of the workspace in a child: there may be hundreds of thousands."""
+    def _look_at_workspace(self) -> None:
         if self._measuring >= 0 or not self._watches():
             return
+        now = time.monotonic()
+        # What is left of the whole file system tells whether this slot can have grown at all. Only the deletions of
+        # others could hide it, so that it is measured from time to time whatever is left.
+        taken = self._free_bytes - _free_bytes(self._around.workspace)
+        if taken <= (self._tolerated - self._size) // _SHARE and now - self._began < _AT_LEAST_S:
+            self._around.reactor.set_timer(now + self._pause_s, self._look_at_workspace)
+        else:
+            self._measure_workspace()
+
+    def _measure_workspace(self) -> None:
+        """Add up the files of the workspace in a child: there may be hundreds of thousands."""
+        self._free_bytes = _free_bytes(self._around.workspace)
         reading, writing = os.pipe()
         self._began = time.monotonic()
         self._kills = self._around.processes.kills
@@ -92,7 +108,7 @@ class Watchdog:
             # The agent has used up its processes; it is looked at again.
             os.close(reading)
             os.close(writing)
-            self._around.reactor.set_timer(time.monotonic() + self._pause_s, self._measure_workspace)
+            self._around.reactor.set_timer(time.monotonic() + self._pause_s, self._look_at_workspace)
             return
         if pid == 0:
             try:
@@ -122,9 +138,10 @@ class Watchdog:
             self._around.breach("workspace")
             self._around.end_commands()
         if text:
+            self._size = size
             self._tolerated = max(self._workspace_bytes, size)
         if self._watches():
-            self._around.reactor.set_timer(now + self._pause_s, self._measure_workspace)
+            self._around.reactor.set_timer(now + self._pause_s, self._look_at_workspace)
 
 
 def _resident(pid: int) -> int:
@@ -133,6 +150,14 @@ def _resident(pid: int) -> int:
             return int(file.read().split()[1]) * _PAGE_BYTES
     except OSError:
         return 0
+
+
+def _free_bytes(path: str) -> int:
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize
 
 
 def _file_system_bytes(path: str) -> int:
