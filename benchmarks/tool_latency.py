@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 SHELL = ["/bin/sh", "-c", "true"]
 SLOTS = 64
+MANY = 200
+FILE_BYTES = 50_000_000
 PROCESSORS = os.cpu_count() or 1
 
 
@@ -208,6 +210,7 @@ async def leases(rig: Rig, report: Report, scale: float) -> None:
     report.figures["lease to first result"] = _spread(first)
     report.figures["reset"] = _spread(reset)
     report.bar("lease to first result, p50 in ms", statistics.median(first) * 1000, "<=", 15)
+    report.bar("reset of an empty workspace, p50 in ms", statistics.median(reset) * 1000, "<=", 10)
 
 
 async def memory(rig: Rig, report: Report, scale: float) -> None:
@@ -236,6 +239,38 @@ def _tree_pss(pid: int | None) -> int:
     except OSError:
         return total
     return total + sum(_tree_pss(int(child)) for child in children)
+
+
+async def many(report: Report, scale: float) -> None:
+    """The memory of everything when many slots are leased at once, and how long it takes to lease them."""
+    async with LocalBackend() as backend, DefaultSlotPool(backend, PoolConfig(MANY)) as pool:
+        async with DefaultBatchExecutor() as executor, AsyncExitStack() as stack:
+            rig, times = Rig(pool, backend, executor), []
+            for _ in range(MANY):
+                begin = time.perf_counter()
+                slot = await rig.lease()
+                await slot.exec("true")
+                times.append(time.perf_counter() - begin)
+                stack.push_async_callback(slot.release)
+            await anyio.sleep(0.5)
+            total = sum(_tree_pss(sandbox.pid) for sandbox in backend.sandboxes) / 1e6
+    report.figures[f"{MANY} slots at once"] = {**_spread(times), "pss_mb": round(total)}
+    report.bar(f"{MANY} slots at once, daemon and all, PSS in MB", total, "<=", 600)
+    report.bar(f"{MANY} slots at once, lease to first result, p50 in ms", statistics.median(times) * 1000, "<=", 20)
+
+
+async def files(rig: Rig, report: Report, scale: float) -> None:
+    """A large file, there and back."""
+    slot, data, times = await rig.lease(), os.urandom(FILE_BYTES), []
+    for _ in range(max(3, int(10 * scale))):
+        begin = time.perf_counter()
+        await slot.write_file("large", data)
+        back = await slot.read_file("large")
+        times.append(time.perf_counter() - begin)
+        assert back == data
+    report.figures["50 MB there and back"] = _spread(times)
+    report.bar("50 MB there and back, p50 in s", statistics.median(times), "<=", 1)
+    await slot.release()
 
 
 async def neighbours(rig: Rig, report: Report, scale: float) -> None:
@@ -305,7 +340,9 @@ async def measure(scale: float) -> Report:
         await memory(rig, report, scale)
         if shutil.which("xargs"):
             await throughput(rig, report, scale)
+        await files(rig, report, scale)
         await neighbours(rig, report, scale)
+    await many(report, scale)
     command_line(report, scale)
     return report
 
