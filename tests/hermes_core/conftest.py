@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from hermes_core.sandbox import LimitValue, NetworkPolicy, SandboxBackend
 
-pytest.register_assert_rewrite("hermes_core.testing.contract")
-
 
 def processes_with(marker: str) -> list[int]:
     """The processes of this machine whose command line has a marker in it."""

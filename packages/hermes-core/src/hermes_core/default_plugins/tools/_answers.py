@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hermes_core.execution import JsonValue
+    from hermes_core.execution import ExecResult, JsonValue
 
-__all__ = ["DEFAULT_TIMEOUT_S", "TIMEOUT_RANGE_S", "clamped", "clipped", "command_answer"]
+__all__ = ["DEFAULT_TIMEOUT_S", "TIMEOUT_RANGE_S", "clamped", "clipped", "command_answer", "why_ended"]
 
 TIMEOUT_RANGE_S = (1.0, 600.0)
 DEFAULT_TIMEOUT_S = 30.0
@@ -26,6 +26,16 @@ def command_answer(exit_code: int | None, stdout: str, stderr: str, error: str |
     if error is not None:
         answer["error"] = error
     return answer
+
+
+def why_ended(done: ExecResult, timeout_s: float) -> str | None:
+    """Why a command did not end by itself; None if it did."""
+    if done.timed_out:
+        breached = "" if done.limit in (None, "wall_time") else f"; limit {done.limit} exceeded"
+        return f"killed after {timeout_s:g} s{breached}"
+    if done.limit is not None:
+        return f"killed: limit {done.limit} exceeded" if done.exit_code is None else f"limit {done.limit} exceeded"
+    return None if done.signal is None else f"killed by signal {done.signal}"
 
 
 def clipped(text: str) -> str:

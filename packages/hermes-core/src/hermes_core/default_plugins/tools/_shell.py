@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from hermes_core.default_plugins.tools._answers import why_ended
 from hermes_core.exceptions import SlotJobError, ToolError
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class PersistentShell:
 
     async def _result(self, slot: Slot, done: ExecResult, name: str, timeout_s: float) -> ShellResult:
         if done.exit_code is not None:
-            return ShellResult(done.exit_code, done.stdout, done.stderr, None, ended=False)
+            return ShellResult(done.exit_code, done.stdout, done.stderr, why_ended(done, timeout_s), ended=False)
         if done.signal == signal.SIGUSR1:
             raise ToolError(f"the shell cannot be reached: {' '.join(done.stderr.split())[:200]}")
         process = slot.process(self.number)
@@ -163,9 +164,7 @@ class PersistentShell:
             error = f"the shell was killed by signal {state.signal}" if state.signal is not None else None
             error = f"the shell was killed: limit {state.limit} exceeded" if state.limit is not None else error
             return ShellResult(state.exit_code, done.stdout, done.stderr, error, ended=True)
-        error = f"killed after {timeout_s:g} s" if done.timed_out else f"killed by signal {done.signal}"
-        if done.limit is not None and not done.timed_out:
-            error = f"killed: limit {done.limit} exceeded"
+        error = why_ended(done, timeout_s) or "ended"
         kept = await self._recover(slot, process, name)
         if not kept:
             await process.kill()

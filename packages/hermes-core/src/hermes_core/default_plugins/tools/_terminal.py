@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from hermes_core.default_plugins.tools._answers import TIMEOUT_RANGE_S, clamped, command_answer
+from hermes_core.default_plugins.tools._answers import TIMEOUT_RANGE_S, clamped, command_answer, why_ended
 from hermes_core.exceptions import ToolError
 from hermes_core.execution import JsonValue, Slot
 from hermes_core.tools import tool
@@ -43,11 +43,4 @@ async def terminal(
         )
     seconds = clamped(timeout)
     done = await slot.exec(command, timeout_s=seconds)
-    error = None
-    if done.timed_out:
-        error = f"killed after {seconds:g} s"
-    elif done.limit is not None:
-        error = f"killed: limit {done.limit} exceeded"
-    elif done.signal is not None:
-        error = f"killed by signal {done.signal}"
-    return command_answer(done.exit_code, done.stdout, done.stderr, error)
+    return command_answer(done.exit_code, done.stdout, done.stderr, why_ended(done, seconds))
