@@ -64,6 +64,12 @@ def test_size_of_a_file(limited: Client) -> None:
     assert limited.upload("slot.write", bytes(9 * MIB), slot=0, path="other").kind == "no_space"
 
 
+def test_exit_codes_that_look_like_limits_are_none(client: Client) -> None:
+    for code in (137, 152, 153):
+        done = client.sh(f"exit {code}")
+        assert (done["exit_code"], done["limit"]) == (code, None)
+
+
 def test_open_files(limited: Client) -> None:
     code = "import os\ntry:\n    while True: last = os.open('/dev/null', 0)\nexcept OSError as e: print(last, e.errno)"
     assert python(limited, code).stdout == b"63 24\n"

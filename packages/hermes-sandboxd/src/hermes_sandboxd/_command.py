@@ -242,7 +242,8 @@ class Command:
             if self._pipes[index] >= 0 and self._read(index) != 0:
                 self._drain(index)
         self._close_input()
-        self._report(status, self._around.observed.named(status, usage, self._params["cpu_s"]))
+        said = self._kept[0 if self._params["merge"] else 1].end() if status else b""
+        self._report(status, self._around.observed.named(status, usage, self._params["cpu_s"], said))
 
     def _drain(self, index: int) -> None:
         # All that the command itself wrote is in the pipe by now. Background processes may hold the pipe open and go

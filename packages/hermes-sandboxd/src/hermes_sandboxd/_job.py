@@ -191,7 +191,7 @@ class Job:
         while self.output.total < last and self._read():
             pass
         self._status = status
-        self.limit = self._around.observed.named(status, usage, None)
+        self.limit = self._around.observed.named(status, usage)
         self._close_input()
         self._changed()
 

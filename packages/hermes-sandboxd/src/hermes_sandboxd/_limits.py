@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _SHELL_SIGNAL = 128
 """A shell reports a command that a signal ended with an exit code above this."""
 
+_TOLD = (b"limit exceeded", b"Killed")
+"""What shells say of these ends."""
+
 _OWN_PROCESSES = 2
 """The supervisor and PID 1 have the same user, in the same user namespace, as what the limit is for."""
 
@@ -101,17 +104,26 @@ class Observed:
             return noted or "memory"
         return noted or ("processes" if after.processes > before.processes else None)
 
-    def named(self, status: int, usage: resource.struct_rusage, cpu_s: float | None) -> str | None:
-        """Return the limit that a command breached, by what was observed since the last one and by how it ended."""
+    def named(
+        self, status: int, usage: resource.struct_rusage, cpu_s: float | None = None, said: bytes = b""
+    ) -> str | None:
+        """Return the limit that a command breached, by what was observed since the last one and by how it ended.
+
+        Args:
+            status: Its wait status.
+            usage: What it used.
+            cpu_s: Its limit of processor time.
+            said: The end of its standard error, where a shell says which signal ended what it ran.
+        """
         limit = self.take()
-        if limit is not None:
+        if limit is not None or not status:
             return limit
-        ended_by = _ending_signal(status)
+        ended_by = _ending_signal(status, said)
         if ended_by == signal.SIGXFSZ:
             return "file_size"
-        if ended_by == signal.SIGXCPU or (cpu_s is not None and ended_by == signal.SIGKILL and _used(usage) >= cpu_s):
+        if cpu_s is not None and (ended_by == signal.SIGXCPU or (ended_by == signal.SIGKILL and _used(usage) >= cpu_s)):
             return "cpu"
-        if self._memory_bytes is not None and status and usage.ru_maxrss * 1024 >= self._memory_bytes:
+        if self._memory_bytes is not None and usage.ru_maxrss * 1024 >= self._memory_bytes:
             return "memory"
         return None
 
@@ -120,7 +132,9 @@ def _used(usage: resource.struct_rusage) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _ending_signal(status: int) -> int:
+def _ending_signal(status: int, said: bytes) -> int:
     if os.WIFSIGNALED(status):
         return os.WTERMSIG(status)
-    return max(0, os.WEXITSTATUS(status) - _SHELL_SIGNAL)
+    # An exit code alone is no proof: every program may exit with it.
+    told = any(words in said for words in _TOLD)
+    return max(0, os.WEXITSTATUS(status) - _SHELL_SIGNAL) if told else 0

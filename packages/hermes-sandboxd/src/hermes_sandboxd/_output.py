@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 
+_END_BYTES = 256
 MARKER = "\n[hermes: {} bytes left out]\n"
 MOST_TIMES = 1000
 """Their list must fit into the frame of an answer."""
@@ -40,6 +41,10 @@ class KeptOutput:
     def truncated(self) -> bool:
         """Whether anything was left out."""
         return self.total > self._head_cap + self._tail_cap
+
+    def end(self) -> bytes:
+        """Return the last bytes, a line or two of them."""
+        return bytes((self._tail or self._head)[-_END_BYTES:])
 
     def body(self) -> bytes:
         """Return what was kept, with a counted marker in the place of what was left out."""
