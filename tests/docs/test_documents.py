@@ -54,12 +54,15 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
     assert done.stdout.endswith("1.0\n")
 
 
-def test_the_terminals_how_to_runs(tmp_path: Path) -> None:
-    [code] = blocks(ROOT / "docs" / "how-to" / "work-in-terminals.md", "python")
+@pytest.mark.parametrize(
+    ("document", "said"), [("work-in-terminals", "True\nTrue\n"), ("score-what-an-agent-left", "True\n")]
+)
+def test_how_to_guides_run(tmp_path: Path, document: str, said: str) -> None:
+    [code] = blocks(ROOT / "docs" / "how-to" / f"{document}.md", "python")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
     )
-    assert (done.returncode, done.stdout) == (0, "True\nTrue\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, said), done.stderr
 
 
 def test_the_readmes_commands_are_understood(tmp_path: Path) -> None:
