@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from hermes_core.config import configured
-from hermes_core.exceptions import PluginLoadError
+from hermes_core.exceptions import ConfigError, PluginLoadError
 from hermes_core.toolsets import EVERYTHING, Toolset, select_tools
 
 if TYPE_CHECKING:
@@ -50,8 +50,14 @@ class Catalogue:
         return cast("Environment", self._make("environment", name, values))
 
     def model(self, name: str, values: Mapping[str, object]) -> Model:
-        """Make a model; errors as for `backend`."""
-        return cast("Model", self._make("model", name, values))
+        """Make a model; errors as for `backend`.
+
+        Args:
+            name: A registered name; or one, a colon, and the setting that the model's class names as its `shorthand`.
+            values: Field name to value.
+        """
+        name, shorthand = self._split(name)
+        return cast("Model", self._make("model", name, {**shorthand, **self._free_of(shorthand, values)}))
 
     def tool_call_formats(self) -> dict[str, ToolCallFormat]:
         """Every installed text format of tool calls by name."""
@@ -86,6 +92,27 @@ class Catalogue:
         if name in self._own:
             return self._own[name]
         return cast("Toolset", self._plugins.load("toolset", name))
+
+    def _split(self, name: str) -> tuple[str, dict[str, object]]:
+        """Take `openai:gpt-x` apart into a registered name and a setting."""
+        registered, colon, value = name.partition(":")
+        if not colon:
+            return name, {}
+        field = getattr(self._plugins.load("model", registered), "shorthand", None)
+        if field is None:
+            raise ConfigError(f"model {registered!r} takes nothing after a colon", hint="give -M KEY=VALUE")
+        if not value:
+            raise ConfigError(f"model {name!r}: nothing follows the colon", hint=f"write {registered}:{field.upper()}")
+        return registered, {field: value}
+
+    @staticmethod
+    def _free_of(shorthand: Mapping[str, object], values: Mapping[str, object]) -> Mapping[str, object]:
+        for field, value in shorthand.items():
+            if values.get(field, value) != value:
+                raise ConfigError(
+                    f"{field} is given twice: {value!r} and {values[field]!r}", hint="leave one of them out"
+                )
+        return values
 
     def _make(self, kind: str, name: str, values: Mapping[str, object]) -> object:
         made_from = self._plugins.load(kind, name)

@@ -67,6 +67,9 @@ class Model(Protocol):
     plays_solutions: bool = False
     """Whether conversations need the environment's reference solution."""
 
+    shorthand: str | None = None
+    """The field of its configuration that a name's part after the colon sets: "base_url" for `vllm:http://host:8000`."""
+
     tool_call_formats: Mapping[str, ToolCallFormat] = {"hermes": HERMES_FORMAT}
     """Text formats of tool calls by name. Hermes sets it to all that are installed before it enters the model."""
 

@@ -40,6 +40,7 @@ class OpenAIModel(Model):
 
     Config = OpenAIConfig
     name = "openai"
+    shorthand = "model"
 
     def __init__(self, config: OpenAIConfig | None = None) -> None:
         self.config = config or OpenAIConfig()
