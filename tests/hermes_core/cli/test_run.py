@@ -121,7 +121,8 @@ def test_a_missing_bubblewrap_is_said(tmp_path: Path) -> None:
             (site / package.name).symlink_to(package)
     code = f"import site; site.addsitedir({str(site)!r}); from hermes_core.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-S", "-c", code, "run", "arithmetic", "--model", "oracle", "--tasks", "1", "--out", "out"],
+        [sys.executable, "-S", "-c", code, "run", "arithmetic", "--model", "oracle", "--tasks", "1", "--out", "out"]
+        + ["-B", "isolation=namespaces"],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -18,6 +18,7 @@ from hermes_core.default_plugins.local_backend import LocalBackend, LocalConfig
 from hermes_core.default_plugins.local_backend._state import LOCK, state_root
 from hermes_core.exceptions import BackendUnavailableError, ConfigError
 from hermes_core.sandbox import SandboxSpec
+from hermes_core.slots import DefaultSlotPool, LeaseRequest, PoolConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -283,3 +284,17 @@ async def test_the_network_is_the_hosts_only_when_asked_for(rig: OpenRig) -> Non
 def _importing() -> dict[str, str]:
     """An environment in which a child imports what we import."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+async def test_less_isolation_than_required_is_refused_at_once() -> None:
+    with pytest.raises(BackendUnavailableError, match="'namespaces' is required") as raised:
+        await LocalBackend(LocalConfig(isolation="none", require_isolation="namespaces")).__aenter__()
+    assert "doctor" in (raised.value.hint or "")
+
+
+async def test_a_pool_takes_no_sandbox_with_less_isolation_than_required() -> None:
+    config = PoolConfig(slots_per_sandbox=1, require_isolation="namespaces")
+    async with LocalBackend(LocalConfig(isolation="none")) as backend, DefaultSlotPool(backend, config) as slot_pool:
+        with pytest.raises(BackendUnavailableError, match="'namespaces' is required"):
+            await slot_pool.lease(LeaseRequest(network="host", wait_s=20))
+        assert slot_pool.status().sandboxes == 0

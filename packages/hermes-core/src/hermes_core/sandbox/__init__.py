@@ -1,7 +1,18 @@
 """Sandboxes: what backends start, and the client of the daemon inside."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from hermes_core.sandbox._artifacts import MAX_ENTRIES, Archive, Entry, EntryKind, Extracted, Listing
 from hermes_core.sandbox._client import OutputCallback, SandboxClient, SandboxFacts
+from hermes_core.sandbox._isolation import (
+    ISOLATION_LEVELS,
+    IsolationLevel,
+    IsolationSetting,
+    LimitValue,
+    check_isolation,
+)
 from hermes_core.sandbox._jobs import JobInfo, JobOutput
 from hermes_core.sandbox._protocol import (
     Capabilities,
@@ -13,13 +24,6 @@ from hermes_core.sandbox._protocol import (
     SandboxState,
 )
 from hermes_core.sandbox._runtime import Runtime, host_runtime
-from hermes_core.sandbox._settings import (
-    ISOLATION_LEVELS,
-    IsolationLevel,
-    IsolationSetting,
-    LimitValue,
-    SlotSettings,
-)
 from hermes_core.sandbox._slot_client import (
     MAX_FILE_BYTES,
     MAX_OUTPUT_CAP,
@@ -30,6 +34,9 @@ from hermes_core.sandbox._slot_client import (
     SlotClient,
 )
 from hermes_core.sandbox._unix_stream import UnixStream, connect_unix
+
+if TYPE_CHECKING:
+    from hermes_core.sandbox._settings import SlotSettings as SlotSettings
 
 __all__ = [
     "ISOLATION_LEVELS",
@@ -64,6 +71,16 @@ __all__ = [
     "SlotClient",
     "SlotSettings",
     "UnixStream",
+    "check_isolation",
     "connect_unix",
     "host_runtime",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Whoever runs commands needs no settings, and pydantic takes its time to import.
+    if name == "SlotSettings":
+        from hermes_core.sandbox._settings import SlotSettings
+
+        return SlotSettings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

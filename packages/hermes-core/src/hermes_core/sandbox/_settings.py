@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field
 
-__all__ = ["ISOLATION_LEVELS", "IsolationLevel", "IsolationSetting", "LimitValue", "SlotSettings"]
+from hermes_core.sandbox._isolation import IsolationLevel, IsolationSetting, LimitValue
 
-IsolationLevel = Literal["namespaces", "user", "none"]
-IsolationSetting = Literal["auto", "namespaces", "user", "none"]
-ISOLATION_LEVELS: tuple[IsolationLevel, ...] = ("namespaces", "user", "none")
-"""Strongest first."""
-
-LimitValue: TypeAlias = int | str | None
-"""Bytes or a count, the name of a kind, or None for no limit."""
+__all__ = ["SlotSettings"]
 
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[ByteSize, Field(ge=1)]

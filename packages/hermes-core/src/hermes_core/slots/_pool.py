@@ -23,7 +23,7 @@ from hermes_core.exceptions import (
     SlotDeadError,
     UnknownNameError,
 )
-from hermes_core.sandbox import ISOLATION_LEVELS, SandboxSpec, SlotClient
+from hermes_core.sandbox import SandboxSpec, SlotClient, check_isolation
 from hermes_core.slots._keeper import SandboxKeeper
 from hermes_core.slots._lease import PoolLease
 from hermes_core.slots._ledger import Ledger, SlotRef, Ticket
@@ -274,7 +274,7 @@ class DefaultSlotPool:
         """Have a sandbox for as long as it lasts."""
 
         def ready(client: SandboxClient) -> None:
-            self._check_isolation(client)
+            check_isolation(client.facts.isolation, self._config.require_isolation, self._backend.name)
             self._clients[name] = client
             self._start_failures = 0
             self._ledger.started(name, min(spec.slots, client.facts.capacity), now=anyio.current_time())
@@ -288,16 +288,6 @@ class DefaultSlotPool:
         finally:
             self._ledger.gone(name)
             self._pump()
-
-    def _check_isolation(self, client: SandboxClient) -> None:
-        required, found = self._config.require_isolation, client.facts.isolation
-        if required is None:
-            return
-        if found not in ISOLATION_LEVELS or ISOLATION_LEVELS.index(found) > ISOLATION_LEVELS.index(required):
-            raise BackendUnavailableError(
-                f"slots of backend {self._backend.name!r} have isolation {found!r}, and {required!r} is required",
-                hint="hermes doctor says what stands in the way; or lower require_isolation",
-            )
 
     def _drop(self, name: str) -> None:
         """Count on a sandbox no more."""

@@ -19,7 +19,7 @@ from hermes_core.default_plugins.local_backend._state import (
     sweep,
 )
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
-from hermes_core.sandbox import ISOLATION_LEVELS, Capabilities
+from hermes_core.sandbox import ISOLATION_LEVELS, Capabilities, check_isolation
 from hermes_sandboxd import check_namespaces, choose_isolation, find_bubblewrap
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class LocalBackend:
         if isolation.obstacle is not None:
             reason, _, hint = isolation.obstacle.partition("; ")
             raise BackendUnavailableError(f"isolated slots cannot be had here: {reason}", hint=hint or None)
+        check_isolation(isolation.level, self._config.require_isolation, self.name)
         if self._config.isolation == "auto" and isolation.level != ISOLATION_LEVELS[0]:
             _logger.warning(
                 "slots have the isolation level %r only, since namespaces cannot be had here", isolation.level

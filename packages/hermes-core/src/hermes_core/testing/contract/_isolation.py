@@ -243,7 +243,9 @@ async def impossible_network(rig: ContractRig) -> None:
 async def listen(rig: ContractRig, slot: Slot, address: str) -> None:
     """Have something listen in a slot until the lease ends."""
     await slot.write_file("listen.py", LISTEN)
-    command = 'python3 -B listen.py "$ADDRESS" > said 2>&1 & while [ ! -s said ]; do sleep 0.01; done; cat said'
+    command = (
+        'rm -f said; python3 -B listen.py "$ADDRESS" > said 2>&1 & while [ ! -s said ]; do sleep 0.01; done; cat said'
+    )
     done = await slot.exec(command, env={"ADDRESS": address}, timeout_s=20)
     assert "Error" not in done.stdout, done.stdout
 

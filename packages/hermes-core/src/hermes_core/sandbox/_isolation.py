@@ -1,0 +1,37 @@
+"""The isolation levels of slots, and the refusal of less than is required."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from hermes_core.exceptions import BackendUnavailableError
+
+__all__ = ["ISOLATION_LEVELS", "IsolationLevel", "IsolationSetting", "LimitValue", "check_isolation"]
+
+IsolationLevel = Literal["namespaces", "user", "none"]
+IsolationSetting = Literal["auto", "namespaces", "user", "none"]
+ISOLATION_LEVELS: tuple[IsolationLevel, ...] = ("namespaces", "user", "none")
+"""Strongest first."""
+
+LimitValue: TypeAlias = int | str | None
+"""Bytes or a count, the name of a kind, or None for no limit."""
+
+
+def check_isolation(found: str, required: IsolationLevel | None, backend: str) -> None:
+    """See that slots are isolated well enough.
+
+    Args:
+        found: The level that they have.
+        required: The least that is accepted; None accepts everything.
+        backend: Whose they are, for the error.
+
+    Raises:
+        BackendUnavailableError: They are not.
+    """
+    if required is None:
+        return
+    if found not in ISOLATION_LEVELS or ISOLATION_LEVELS.index(found) > ISOLATION_LEVELS.index(required):
+        raise BackendUnavailableError(
+            f"slots of backend {backend!r} have isolation {found!r}, and {required!r} is required",
+            hint="hermes doctor says what stands in the way; or lower require_isolation",
+        )
