@@ -83,6 +83,29 @@ def test_size_of_the_workspace(limited: Client) -> None:
     assert limited.sh("sleep 0.8; echo well")["limit"] is None
 
 
+STOPPER = """
+import glob, os, signal
+while True:
+    for path in glob.glob("/proc/[0-9]*"):
+        try:
+            open(path + "/environ", "rb").close()
+        except PermissionError:
+            # Nobody may look into what the supervisor forks, but whoever has its user may stop it.
+            if path != "/proc/1":
+                os.kill(int(path[6:]), signal.SIGSTOP)
+        except OSError:
+            pass
+"""
+
+
+def test_whoever_stops_the_measuring_is_stopped(client: Client) -> None:
+    client.open(1, limits={"workspace_bytes": 16 * MIB})
+    write = "i=0; while :; do i=$((i+1)); head -c 4000000 /dev/zero > f$i; sleep 0.1; done"
+    done = client.sh(f"python3 -c '{STOPPER}' & {write}", slot=1, timeout_s=15)
+    assert (done["limit"], done["signal"]) == ("workspace", signal.SIGKILL)
+    client.call("slot.reset", slot=1)
+
+
 def test_processor_time(limited: Client) -> None:
     done = limited.sh("while :; do :; done", cpu_s=1, timeout_s=20)
     assert (done["limit"], done["signal"]) == ("cpu", signal.SIGXCPU)

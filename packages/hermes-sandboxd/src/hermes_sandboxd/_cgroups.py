@@ -14,6 +14,7 @@ from typing import NamedTuple
 _PREFIX = "hermes-"
 _NO_LIMIT = "max"
 _YOUNG_S = 60.0
+_REMOVE_S = 1.0
 
 
 class Breaches(NamedTuple):
@@ -120,11 +121,20 @@ def remove_groups(daemon_id: str) -> None:
     for tree in set(layout.trees.values()):
         for name in os.listdir(tree):
             if name.startswith(_name(daemon_id)):
-                try:
-                    os.rmdir(os.path.join(tree, name))
-                except OSError:
-                    # Something lives in it: a later daemon removes it.
-                    pass
+                _remove_soon(os.path.join(tree, name))
+
+
+def _remove_soon(folder: str) -> None:
+    deadline = time.monotonic() + _REMOVE_S
+    while time.monotonic() < deadline:
+        try:
+            os.rmdir(folder)
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            # The kernel may not be quite done with what has just ended. What stays, a later daemon removes.
+            time.sleep(0.001)
 
 
 def _name(daemon_id: str) -> str:

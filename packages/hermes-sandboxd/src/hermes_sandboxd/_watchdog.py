@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ _MOST_INTERRUPTIONS = 3
 _SHARE = 4
 """Of what a workspace may still grow: when so much of the file system is gone, it is measured."""
 _AT_LEAST_S = 15.0
-_PATIENCE = 20
+_PATIENCE = 5
 """The workspace is measured for at most one part in so many of the time."""
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -49,6 +50,7 @@ class Watchdog:
         self._began = time.monotonic()
         self._kills = 0
         self._interrupted = 0
+        self._settling = False
         self._busy = False
 
     def wake(self) -> None:
@@ -118,13 +120,29 @@ class Watchdog:
         os.close(writing)
         self._worker, self._measuring = pid, reading
         self._around.reactor.add(reading, READ, lambda _: self._measured())
+        self._around.reactor.set_timer(self._began + _WORKSPACE_S, self._look_after_child)
+
+    def _look_after_child(self) -> None:
+        """See that nobody has stopped the child, so that it would never end."""
+        pid, status = os.waitpid(self._worker, os.WNOHANG | os.WUNTRACED)
+        if pid and os.WIFSTOPPED(status):
+            os.kill(self._worker, signal.SIGKILL)
+        elif pid == 0:
+            self._around.reactor.set_timer(time.monotonic() + _WORKSPACE_S, self._look_after_child)
+        else:
+            self._around.children.discard(self._worker)
+            self._worker = 0
 
     def _measured(self) -> None:
+        self._around.reactor.clear_timer(self._look_after_child)
         text = os.read(self._measuring, 64)
         self._around.reactor.remove(self._measuring)
         os.close(self._measuring)
         self._measuring = -1
-        self._around.reap(self._worker)
+        if self._worker:
+            # It has said all it can; who would stop it now comes too late.
+            os.kill(self._worker, signal.SIGKILL)
+            self._around.reap(self._worker)
         now = time.monotonic()
         self._pause_s = max(_WORKSPACE_S, _PATIENCE * (now - self._began))
         if text:
@@ -133,14 +151,18 @@ class Watchdog:
             # Nobody here has killed the child, so that the agent has: it may do so a few times.
             self._interrupted += 1
         size = int(text or 0)
-        if size > self._tolerated or self._interrupted >= _MOST_INTERRUPTIONS:
-            self._interrupted = 0
-            self._around.breach("workspace")
-            self._around.end_commands()
+        breached = not self._settling and (size > self._tolerated or self._interrupted >= _MOST_INTERRUPTIONS)
         if text:
             self._size = size
             self._tolerated = max(self._workspace_bytes, size)
-        if self._watches():
+        self._settling = breached
+        if breached:
+            self._interrupted = 0
+            self._around.breach("workspace")
+            self._around.end_commands()
+            # It has grown on while it was measured; what it has now is what is tolerated.
+            self._measure_workspace()
+        elif self._watches():
             self._around.reactor.set_timer(now + self._pause_s, self._look_at_workspace)
 
 
