@@ -130,7 +130,7 @@ def _remove_soon(folder: str) -> None:
         try:
             os.rmdir(folder)
             return
-        except FileNotFoundError:
+        except FileNotFoundError:  # noqa: PERF203 - beside a system call it costs nothing
             return
         except OSError:
             # The kernel may not be quite done with what has just ended. What stays, a later daemon removes.

@@ -97,9 +97,13 @@ class StateFolder:
         return path
 
     def remove(self) -> None:
-        """Remove the folder and all that is in it."""
-        if os.path.isdir(self.path):
-            remove_tree(self.path)
+        """Remove the folder and all that is in it, unless somebody else is quicker."""
+        while os.path.isdir(self.path):
+            try:
+                remove_tree(self.path)
+            except FileNotFoundError:  # noqa: PERF203 - beside a system call it costs nothing
+                # Whoever finds a folder without a living daemon removes it too.
+                continue
 
 
 def _lock(folder: str) -> int:
