@@ -17,6 +17,7 @@ from hermes_core.exceptions import (
     ModelUnreachableError,
     TokenDataError,
 )
+from hermes_core.models.tokens import LlamaTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -93,6 +94,8 @@ class LlamaClient:
         self._failure = failure
         self._places = anyio.Semaphore(parallel)
         self._free = list(range(parallel))
+        self.tokenizer = LlamaTokenizer(self.post)
+        """The server's tokenizer and chat template."""
 
     async def __aenter__(self) -> Self:
         """Nothing to acquire."""
@@ -132,26 +135,6 @@ class LlamaClient:
         if not isinstance(answer, dict):
             raise ModelResponseError(f"llama.cpp answered {path} with something that is no object")
         return answer
-
-    async def tokenize(self, text: str, *, special: bool = True, opening: bool = False) -> tuple[int, ...]:
-        """Encode text.
-
-        Args:
-            text: What to encode.
-            special: Read the spelling of special tokens as these tokens.
-            opening: Add what the tokenizer puts before a sequence.
-        """
-        body = {"content": text, "parse_special": special, "add_special": opening}
-        answer = await self.post("/tokenize", body)
-        return tuple(_integers(answer.get("tokens")))
-
-    async def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Write messages by the model's chat template, ready for the next assistant turn."""
-        answer = await self.post("/apply-template", {"messages": list(messages)})
-        prompt = answer.get("prompt")
-        if not isinstance(prompt, str):
-            raise ModelResponseError("llama.cpp answered /apply-template without a prompt")
-        return prompt
 
     async def stream(self, prompt: Sequence[int], slot: int, settings: Mapping[str, object]) -> Streamed:
         """Sample a completion. Closing the stream, by cancellation too, frees the server's slot.
@@ -289,9 +272,3 @@ def _refusal(status: int, body: str) -> ContextExceededError | ModelResponseErro
             f"llama.cpp: {message}", hint="-M context=TOKENS makes room for longer trajectories"
         )
     return ModelResponseError(f"llama.cpp answered {status}: {message}")
-
-
-def _integers(value: object) -> list[int]:
-    if not isinstance(value, list) or not all(isinstance(one, int) for one in value):
-        raise TokenDataError("llama.cpp answered /tokenize without token ids")
-    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 import uuid
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from hermes_core.exceptions import ModelError, TokenDataError
+from hermes_core.exceptions import TokenDataError
+from hermes_core.models.tokens import listed_logprob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,14 +18,11 @@ if TYPE_CHECKING:
 
     from hermes_model_llamacpp._client import LlamaClient, Streamed
 
-__all__ = ["Completion", "complete"]
-
-_IMPOSSIBLE = -9_000.0  # llama.cpp writes a probability of 0 as the lowest float, others use -9999
-_LIST_SIZES = (1_024, 2**31 - 1)
+__all__ = ["LlamaCompletion", "complete"]
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class LlamaCompletion:
     """What was sampled for one prompt.
 
     Attributes:
@@ -52,8 +49,8 @@ async def complete(
     *,
     saved: Path | None,
     preferred_slot: int | None = None,
-) -> Completion:
-    """Sample a completion and see that its tokens are complete and possible.
+) -> LlamaCompletion:
+    """Sample a completion and see that its tokens are complete.
 
     llama.cpp streams neither id nor logprob of a token that ends inside a UTF-8 character (the parts of an emoji). The
     ids are then read from the slot's saved state, and the logprobs asked for one by one.
@@ -67,7 +64,7 @@ async def complete(
 
     Raises:
         ContextExceededError: The prompt does not fit.
-        TokenDataError: Ids or logprobs are missing or impossible.
+        TokenDataError: Ids or logprobs are missing.
         ModelError: The server failed.
     """
     async with client.slot(preferred_slot) as slot:
@@ -79,10 +76,11 @@ async def complete(
         else:
             ids = await _recovered_ids(client, prompt, streamed, known, slot, saved)
             for at in [at for at in range(len(ids)) if at not in logprobs]:
-                logprobs[at] = await _logprob(client, (*prompt, *ids[:at]), ids[at], slot)
+                logprobs[at] = await listed_logprob(
+                    client.post, (*prompt, *ids[:at]), ids[at], await _letter(client), {"id_slot": slot}
+                )
     values = tuple(logprobs[at] for at in range(len(ids)))
-    _check(ids, values)
-    return Completion(streamed.text, ids, values, streamed.stop_type, streamed.cached, slot)
+    return LlamaCompletion(streamed.text, ids, values, streamed.stop_type, streamed.cached, slot)
 
 
 async def _recovered_ids(
@@ -125,39 +123,5 @@ async def _held_ids(client: LlamaClient, slot: int, saved: Path) -> tuple[int, .
             await path.unlink(missing_ok=True)
 
 
-async def _logprob(client: LlamaClient, prompt: Sequence[int], token: int, slot: int) -> float:
-    """Ask for the whole distribution after a prompt, and look one token up in it.
-
-    What is sampled is forced to be a plain letter, because the answer again lists nothing for half a character; forcing
-    does not touch the probabilities that are listed.
-    """
-    letter = (await client.tokenize("a", special=False))[-1]
-    for size in _LIST_SIZES:
-        answer = await client.post(
-            "/completion",
-            {
-                "prompt": list(prompt),
-                "id_slot": slot,
-                "n_predict": 1,
-                "n_probs": size,
-                "temperature": 0,
-                "logit_bias": [[letter, 1e6]],
-                "cache_prompt": True,
-            },
-        )
-        try:
-            listed = answer["completion_probabilities"][0]["top_logprobs"]
-            found = next((float(one["logprob"]) for one in listed if one["id"] == token), None)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise TokenDataError("llama.cpp lists no logprobs") from error
-        if found is not None:
-            return found
-    raise TokenDataError(f"llama.cpp lists no logprob of token {token}")
-
-
-def _check(ids: Sequence[int], logprobs: Sequence[float]) -> None:
-    if not ids:
-        raise ModelError("llama.cpp sampled nothing")
-    for token, logprob in zip(ids, logprobs, strict=True):
-        if not math.isfinite(logprob) or not _IMPOSSIBLE < logprob <= 0.0:
-            raise TokenDataError(f"llama.cpp gave token {token} the logprob {logprob}")
+async def _letter(client: LlamaClient) -> int:
+    return (await client.tokenizer.encode("a", special=False))[-1]

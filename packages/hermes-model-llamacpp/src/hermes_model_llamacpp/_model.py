@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Self
 from hermes_core.diagnosis import Finding
 from hermes_core.exceptions import ModelUnreachableError, UsageError
 from hermes_core.models import HERMES_FORMAT, Model
+from hermes_core.models.tokens import TokenConversation
 from hermes_model_llamacpp._catalog import find_model
 from hermes_model_llamacpp._client import LlamaClient
 from hermes_model_llamacpp._config import LocalConfig
-from hermes_model_llamacpp._conversation import Decoding, LocalConversation
+from hermes_model_llamacpp._engine import Decoding, LocalEngine
 from hermes_model_llamacpp._prompt import ShortHermesFormat
 from hermes_model_llamacpp._server import LlamaServer
 
@@ -68,7 +69,8 @@ class LocalModel(Model):
         """
         if self._client is None or self._decoding is None:
             raise UsageError("the model 'local' is not running", hint="use it as an async context manager")
-        return LocalConversation(self._client, start, self._decoding)
+        engine = LocalEngine(self._client, start.tools, self._decoding)
+        return TokenConversation(engine, self._client.tokenizer, start, self._decoding.form)
 
     async def __aenter__(self) -> Self:
         """Start llama.cpp and load the model.
