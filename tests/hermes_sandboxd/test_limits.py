@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sandboxd_client import wait_until
 
+from hermes_sandboxd._limits import counts_processes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -174,6 +176,19 @@ def daemon_package() -> list[str]:
     import hermes_sandboxd
 
     return [str(Path(hermes_sandboxd.__file__).parent)]
+
+
+@pytest.mark.parametrize(
+    ("release", "counts"), [("4.18.0-553.el8.x86_64", False), ("5.4.0-1", False), ("5.14.0-427", True), ("6.18+", True)]
+)
+def test_processes_are_limited_where_only_the_slots_own_are_counted(
+    monkeypatch: pytest.MonkeyPatch, release: str, counts: bool
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", release, "#1", "x86_64")))
+    assert counts_processes("namespaces", own_user=False) is counts
+    assert counts_processes("namespaces", own_user=True)
+    assert counts_processes("user", own_user=True)
+    assert not counts_processes("none", own_user=False)
 
 
 def test_no_control_group_is_left(start: Callable[..., Daemon]) -> None:

@@ -7,6 +7,7 @@ import resource
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from hermes_sandboxd._cgroups import ControlGroups
+from hermes_sandboxd._limits import counts_processes
 from hermes_sandboxd._seccomp import seccomp_obstacle
 
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ def enforced(isolation: Isolation, groups: ControlGroups | None) -> dict[str, st
     """Return what is enforced for the slots of a daemon, and by what."""
     group = None if groups is None else f"control group v{groups.version}"
     own_files = isolation.level == "namespaces"
-    not_enforced = f"not enforced at level {isolation.level}"
-    processes = [] if isolation.level == "none" else ["RLIMIT_NPROC"]
+    not_enforced = f"not enforced at level {isolation.level} here"
+    own_user = isolation.level != "none" and os.geteuid() == 0
+    processes = ["RLIMIT_NPROC"] if counts_processes(isolation.level, own_user=own_user) else []
     return {
         "wall_time": "supervisor, then daemon",
         "cpu": "RLIMIT_CPU, per process",

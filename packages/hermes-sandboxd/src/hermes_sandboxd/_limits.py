@@ -23,21 +23,35 @@ _OWN_PROCESSES = 2
 """The supervisor and PID 1 have the same user, in the same user namespace, as what the limit is for."""
 
 
-def set_resource_limits(limits: dict[str, Any], level: str, *, grouped: bool) -> None:
+def counts_processes(level: str, *, own_user: bool) -> bool:
+    """Tell whether `RLIMIT_NPROC` counts the processes of one slot, and of nobody else.
+
+    It counts those of a user; since Linux 5.14 those of a user within a user namespace.
+
+    Args:
+        level: The isolation level.
+        own_user: Whether the slot has a user of its own.
+    """
+    if level == "namespaces" and not own_user:
+        major, minor = os.uname().release.split(".")[:2]
+        return (int(major), int("".join(filter(str.isdigit, minor)) or 0)) >= (5, 14)
+    return own_user
+
+
+def set_resource_limits(limits: dict[str, Any], level: str, *, own_user: bool, grouped: bool) -> None:
     """Set what every process of the slot inherits from this one.
 
     Args:
         limits: The slot's limits, complete.
         level: Its isolation level.
+        own_user: Whether the slot has a user of its own.
         grouped: Whether a control group limits memory, exactly and for all processes together.
     """
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, limits["open_files"])
     _lower(resource.RLIMIT_FSIZE, limits["file_bytes"])
-    if level == "namespaces" and limits["processes"] is not None:
-        _lower(resource.RLIMIT_NPROC, limits["processes"] + _OWN_PROCESSES)
-    elif level == "user":
-        _lower(resource.RLIMIT_NPROC, limits["processes"])
+    if limits["processes"] is not None and counts_processes(level, own_user=own_user):
+        _lower(resource.RLIMIT_NPROC, limits["processes"] + (_OWN_PROCESSES if level == "namespaces" else 0))
     if not grouped and limits["memory_bytes"] is not None:
         # Against a process that grows faster than the watchdog looks. The watchdog's limit is the one that is named.
         _lower(resource.RLIMIT_DATA, 2 * limits["memory_bytes"])

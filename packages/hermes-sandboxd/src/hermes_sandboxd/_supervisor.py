@@ -89,7 +89,8 @@ def run(sock: socket.socket, descriptors: Sequence[int]) -> None:
     _announce(sock, joined)
     if joined.monitor:
         os.waitpid(joined.monitor, 0)
-    set_resource_limits(spec["limits"], spec["level"], grouped=spec["grouped"])
+    own_user = spec["uid"] is not None
+    set_resource_limits(spec["limits"], spec["level"], own_user=own_user, grouped=spec["grouped"])
     events = (descriptors[0], descriptors[1]) if spec["grouped"] else None
     supervisor = Supervisor(sock, spec, joined, _processes(spec, joined), events)
     try:

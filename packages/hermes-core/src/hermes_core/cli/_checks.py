@@ -58,7 +58,7 @@ def _isolation() -> Iterator[Finding]:
     yield Finding("isolation", "ok", f"slots have the level {isolation.level}", required=True)
     for limit, how in describe_limits(isolation).items():
         if how.startswith("not enforced"):
-            yield Finding(f"limit {limit}", "missing", how, "needs the isolation level namespaces")
+            yield Finding(f"limit {limit}", "missing", how, "needs the level namespaces, root, or control groups")
         else:
             yield Finding(f"limit {limit}", "ok", how)
 
