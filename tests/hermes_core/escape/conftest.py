@@ -158,7 +158,12 @@ class Outsider:
 async def outsider(attacker: Attacker) -> AsyncIterator[Outsider]:
     marker = f"4{uuid.uuid4().int % 10**9:09d}"
     await attacker.sh(f"sleep {marker} > /dev/null 2>&1 &")
-    (inside,) = processes_with(marker)
+    for _ in range(1000):
+        found = processes_with(marker)
+        if found:
+            break
+        await anyio.sleep(0.01)
+    (inside,) = found
     user = os.stat(f"/proc/{inside}").st_uid
     os.kill(inside, 9)
     outsider = Outsider(user)
