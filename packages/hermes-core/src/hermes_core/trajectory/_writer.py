@@ -106,7 +106,8 @@ class TrajectoryWriter:
         self._open = False
         self._tasks.cancel_scope.cancel()
         try:
-            await self._tasks.__aexit__(exc_type, exc, traceback)
+            # Without the body's exception, which a task group would wrap.
+            await self._tasks.__aexit__(None, None, None)
         finally:
             # In this thread: nothing can cancel it, and it is the last thing that is waited for.
             batch = self._take()
