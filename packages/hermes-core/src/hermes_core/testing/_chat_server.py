@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
-__all__ = ["ChatAnswer", "FakeChatServer", "completion"]
+__all__ = ["ChatAnswer", "FakeChatServer", "completion", "streamed"]
 
 
 def completion(
@@ -67,29 +67,65 @@ class ChatAnswer:
     hang: bool = False
 
 
+def streamed(body: Mapping[str, Any], *, ends: bool = True, drop: bool = False) -> ChatAnswer:
+    """A completion as server-sent events, a few characters in each.
+
+    Args:
+        body: What `completion` returned.
+        ends: Say how it ended; without that it just stops.
+        drop: Close the connection half way.
+    """
+    (choice,) = body["choices"]
+    said = dict(choice["message"])
+    calls = said.pop("tool_calls", ())
+    deltas: list[dict[str, Any]] = [{"role": said.pop("role"), "content": None}]
+    for name, text in said.items():
+        deltas += [{name: text[at : at + 3]} for at in range(0, len(text or ""), 3)]
+    for index, call in enumerate(calls):
+        arguments = call["function"]["arguments"]
+        opening = {**call, "index": index, "function": {"name": call["function"]["name"], "arguments": ""}}
+        parts = [arguments[at : at + 3] for at in range(0, len(arguments), 3)]
+        pieces = [{"index": index, "function": {"arguments": part}} for part in parts]
+        deltas += [{"tool_calls": [piece]} for piece in (opening, *pieces)]
+    about = {name: value for name, value in body.items() if name not in ("choices", "usage")}
+    events = [{**about, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    lines = [": keep-alive", *(f"data: {json.dumps(event)}" for event in events)]
+    if ends:
+        ending = {"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}
+        lines += [f"data: {json.dumps({**about, 'choices': [ending]})}"]
+        lines += [f"data: {json.dumps({**about, 'choices': [], 'usage': body['usage']})}", "data: [DONE]"]
+    text = "".join(f"{line}\n\n" for line in lines)
+    return ChatAnswer(text, headers={"Content-Type": "text/event-stream"}, drop=drop)
+
+
 class FakeChatServer:
     """Serves `GET /v1/models` and `POST /v1/chat/completions` on the loopback interface; a context manager.
 
     Args:
-        answers: Given in order to completions; the last one is repeated.
+        answers: Given in order to completions, the last one repeated; or a function that makes one from a request's
+            body, called by one thread at a time.
         models: What `/v1/models` lists.
         key: Answer 401 without this bearer token.
     """
 
     def __init__(
         self,
-        answers: Iterable[ChatAnswer | Mapping[str, Any]] = (),
+        answers: Iterable[ChatAnswer | Mapping[str, Any]]
+        | Callable[[dict[str, Any]], ChatAnswer | Mapping[str, Any]] = (),
         *,
         models: Iterable[str] = ("fake-model",),
         key: str | None = None,
     ) -> None:
-        self._answers = deque(a if isinstance(a, ChatAnswer) else ChatAnswer(a) for a in answers)
+        self._make = answers if callable(answers) else None
+        self._answers = deque(() if callable(answers) else answers)
         self._models = tuple(models)
         self._key = key
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self.requests: list[dict[str, Any]] = []
         """Bodies of the completions that were asked for."""
+        self.asked = threading.Event()
+        """Set when the first of them comes in."""
         self.busiest = 0
         """Most completions that were being answered at once."""
         self._busy = 0
@@ -120,9 +156,14 @@ class FakeChatServer:
     def _take(self, request: dict[str, Any]) -> ChatAnswer:
         with self._lock:
             self.requests.append(request)
+            self.asked.set()
             self._busy += 1
             self.busiest = max(self.busiest, self._busy)
-            return self._answers[0] if len(self._answers) == 1 else self._answers.popleft()
+            if self._make is not None:
+                answer = self._make(request)
+            else:
+                answer = self._answers[0] if len(self._answers) == 1 else self._answers.popleft()
+            return answer if isinstance(answer, ChatAnswer) else ChatAnswer(answer)
 
     def _answered(self) -> None:
         with self._lock:
