@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from hermes_core.default_plugins.models.openai import OpenAIConfig, OpenAIModel
-from hermes_core.default_plugins.models.openai._config import endpoint_of
+from hermes_core.default_plugins.models.openai._config import endpoints_of
 from hermes_core.exceptions import (
     ConfigError,
     ContextExceededError,
@@ -26,13 +26,6 @@ pytestmark = pytest.mark.anyio
 TERMINAL = ToolDefinition("terminal", "Run a command", {"type": "object", "properties": {"command": {}}})
 CALL = {"name": "terminal", "arguments": '{"command": "ls"}'}
 QUESTION = (Message("user", "What is here?"),)
-
-
-@pytest.fixture(autouse=True)
-def _silent_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BASE_URL", "API_KEY", "MODEL"):
-        for prefix in ("ATROPOS_SERVER", "OPENAI", "NOUS", "LOCAL_LLM", "LLM"):
-            monkeypatch.delenv(f"{prefix}_{name}", raising=False)
 
 
 async def said(
@@ -139,7 +132,7 @@ async def test_retries_end() -> None:
         with pytest.raises(ModelResponseError, match="503: busy") as caught:
             await said(server, max_retries=2)
         assert len(server.requests) == 3
-    assert len(caught.value.message) < 3000
+    assert 9_000 < len(caught.value.message) < 21_000
 
 
 async def test_a_wrong_request_is_not_tried_again() -> None:
@@ -238,16 +231,4 @@ async def test_an_unknown_format_is_refused_before_anything_starts() -> None:
     ],
 )
 def test_base_urls(given: str, expected: str) -> None:
-    assert endpoint_of(OpenAIConfig(base_url=given)).base_url == expected
-
-
-def test_the_environment_fills_what_is_not_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert endpoint_of(OpenAIConfig()).base_url == "http://127.0.0.1:8080/v1"
-    assert endpoint_of(OpenAIConfig()).key.get_secret_value() == "local"
-    monkeypatch.setenv("LLM_BASE_URL", "http://last")
-    monkeypatch.setenv("LOCAL_LLM_API_KEY", "later")
-    monkeypatch.setenv("OPENAI_API_KEY", "earlier")
-    monkeypatch.setenv("LLM_MODEL", "m")
-    endpoint = endpoint_of(OpenAIConfig())
-    assert (endpoint.base_url, endpoint.key.get_secret_value(), endpoint.model) == ("http://last/v1", "earlier", "m")
-    assert endpoint_of(OpenAIConfig(base_url="http://mine")).base_url == "http://mine/v1"
+    assert endpoints_of(OpenAIConfig(base_url=given))[0].base_url == expected

@@ -2,6 +2,8 @@
 
 The file is YAML: the one that `HERMES_CONFIG` names, else `~/.hermes/config.yaml` if it exists. Environment variables
 are `HERMES_` and the field's name in capitals; lists and mappings are written as JSON.
+
+Keys and addresses of services have variables of their own names, which `.env` files may set too (`first_variable`).
 """
 
 from __future__ import annotations
@@ -11,17 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import yaml
+from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, YamlConfigSettingsSource
 
 from hermes_core.exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pydantic_settings import PydanticBaseSettingsSource
 
-__all__ = ["Profile", "Settings", "configured", "load_settings"]
+__all__ = ["Profile", "Settings", "configured", "first_variable", "load_settings"]
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
@@ -110,6 +113,25 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 - validated by 
         raise ConfigError(f"settings: {_first_fault(error)}", hint=_fields_hint(Settings)) from None
     except Exception as error:
         raise ConfigError(f"settings cannot be read: {error}", hint=f"look at {path}" if path else None) from error
+
+
+def first_variable(names: Iterable[str]) -> str | None:
+    """The value of the first variable that is set, without surrounding space; None if none is.
+
+    A variable is taken from the process environment (set but empty, it counts as not set), else from `.env` in the
+    working folder, else from `~/.hermes/.env`.
+
+    Raises:
+        ConfigError: A `.env` file cannot be read.
+    """
+    found: dict[str, str | None] = {}
+    for path in (Path.home() / ".hermes" / ".env", Path(".env")):
+        try:
+            found |= dotenv_values(path, interpolate=False) if path.is_file() else {}
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from None
+    found |= os.environ
+    return next((value for name in names if (value := (found.get(name) or "").strip())), None)
 
 
 def configured(model: type[AnyModel], values: Mapping[str, object], *, what: str) -> AnyModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from functools import partial
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 EXIT_FAILURES = 1
+_SECRET = re.compile(r"^((?:-[EMB])?[\w-]*(?:key|token|secret|password)=).+", re.IGNORECASE | re.DOTALL)
 
 
 @click.command()
@@ -40,6 +42,7 @@ EXIT_FAILURES = 1
 @click.option("-M", "model_pairs", multiple=True, metavar="KEY=VALUE", help="Model configuration.")
 @click.option("-B", "backend_pairs", multiple=True, metavar="KEY=VALUE", help="Backend configuration.")
 @click.option("--base-url", metavar="URL", help="Short for -M base_url=URL.")
+@click.option("--debug-model", metavar="DIR", help="Short for -M debug_dir=DIR: write each model request to a file.")
 @click.option("--config", "file", type=click.Path(path_type=Path), metavar="FILE.yaml", help="All of these in a file.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.pass_context
@@ -65,8 +68,8 @@ def _options(file: Path | None, given: dict[str, Any]) -> RunOptions:
     given["environment_config"] = key_values(given.pop("environment_pairs"), "-E")
     given["backend_config"] = key_values(given.pop("backend_pairs"), "-B")
     model = key_values(given.pop("model_pairs"), "-M")
-    base_url = given.pop("base_url")
-    given["model_config"] = {"base_url": base_url, **model} if base_url else model
+    short = {"base_url": given.pop("base_url"), "debug_dir": given.pop("debug_model")}
+    given["model_config"] = {**{name: value for name, value in short.items() if value}, **model}
     return read_options(file, given)
 
 
@@ -111,7 +114,7 @@ async def _run_to_the_end(options: RunOptions, resume: bool, plugins: PluginMana
 
 
 def _say_how_to_resume(out: Path) -> None:
-    arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    arguments = [_SECRET.sub(r"\1***", argument) for argument in sys.argv[1:] if argument != "--resume"]
     if "--out" not in arguments and not any(argument.startswith("--out=") for argument in arguments):
         arguments += ["--out", str(out)]
     click.echo(f"finish it with: {shlex.join(['hermes', *arguments, '--resume'])}", err=True)

@@ -48,6 +48,8 @@ def hermes_models() -> list[Entry]:
         Entry("scripted", f"{_HERE}.models:ScriptedModel", "Says turns that were written beforehand"),
         Entry("replay", f"{_HERE}.models:ReplayModel", "Plays the turns of a recorded run again"),
         Entry("openai", f"{_HERE}.models:OpenAIModel", "Any OpenAI-compatible chat endpoint"),
+        Entry("openrouter", f"{_HERE}.models:OpenRouterModel", "openrouter:MODEL, a model of OpenRouter"),
+        Entry("nous", f"{_HERE}.models:NousModel", "nous:MODEL, a model of Nous' hosted API"),
     ]
 
 

@@ -18,7 +18,7 @@ __all__ = ["Component", "RunConfig", "component", "refuse_difference"]
 _CREDENTIALS = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@\s]*@")
 
 # How a model is reached, not which one it is: these may change when a run is resumed.
-_REACH = frozenset(("base_url", "timeout_s", "max_retries", "max_concurrency"))
+_REACH = frozenset(("base_url", "timeout_s", "max_retries", "max_concurrency", "stream", "heartbeat_s", "debug_dir"))
 
 
 class Component(BaseModel):
@@ -141,6 +141,8 @@ def _is_secret(value: object) -> bool:
 
 
 def _without_credentials(value: JsonValue) -> JsonValue:
+    if isinstance(value, list):
+        return [_without_credentials(each) for each in value]
     if not isinstance(value, str) or not _CREDENTIALS.match(value):
         return value
     parts = urlsplit(value)

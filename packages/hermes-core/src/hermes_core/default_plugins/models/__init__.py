@@ -6,15 +6,24 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hermes_core.default_plugins.models.openai import NousModel as NousModel
     from hermes_core.default_plugins.models.openai import OpenAIModel as OpenAIModel
+    from hermes_core.default_plugins.models.openai import OpenRouterModel as OpenRouterModel
     from hermes_core.default_plugins.models.oracle import OracleModel as OracleModel
     from hermes_core.default_plugins.models.replay import ReplayModel as ReplayModel
     from hermes_core.default_plugins.models.scripted import ScriptedModel as ScriptedModel
 
-__all__ = ["OpenAIModel", "OracleModel", "ReplayModel", "ScriptedModel"]
+__all__ = ["NousModel", "OpenAIModel", "OpenRouterModel", "OracleModel", "ReplayModel", "ScriptedModel"]
 
 # The OpenAI SDK alone takes a second to import.
-_HOMES = {"OpenAIModel": "openai", "OracleModel": "oracle", "ReplayModel": "replay", "ScriptedModel": "scripted"}
+_HOMES = {
+    "NousModel": "openai",
+    "OpenAIModel": "openai",
+    "OpenRouterModel": "openai",
+    "OracleModel": "oracle",
+    "ReplayModel": "replay",
+    "ScriptedModel": "scripted",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -2,54 +2,82 @@
 
 from __future__ import annotations
 
-import os
+import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, field_validator
 
-__all__ = ["Endpoint", "OpenAIConfig", "endpoint_of"]
+from hermes_core.config import first_variable
+from hermes_core.default_plugins.models.openai._providers import OPENAI, Provider
+from hermes_core.exceptions import ConfigError
 
-# Names that users have set for years, the first one that is set wins.
-BASE_URL_VARIABLES = ("ATROPOS_SERVER_BASE_URL", "OPENAI_BASE_URL", "LOCAL_LLM_BASE_URL", "LLM_BASE_URL")
-MODEL_VARIABLES = ("ATROPOS_SERVER_MODEL", "LLM_MODEL", "LOCAL_LLM_MODEL")
-KEY_VARIABLES = ("ATROPOS_SERVER_API_KEY", "NOUS_API_KEY", "OPENAI_API_KEY", "LOCAL_LLM_API_KEY", "LLM_API_KEY")
-DEFAULT_BASE_URL = "http://127.0.0.1:8080/v1"
+__all__ = ["Endpoint", "OpenAIConfig", "Pace", "endpoints_of", "pace_of"]
+
+TIMEOUT_VARIABLES = ("ATROPOS_AGENT_CHAT_TIMEOUT_S", "ATROPOS_SERVER_TIMEOUT_S")
+HEARTBEAT_VARIABLES = ("ATROPOS_DEBUG_AGENT_WAIT_EVERY_S",)
+DEFAULT_TIMEOUT_S = 240.0
+DEFAULT_HEARTBEAT_S = 15.0
 DEFAULT_KEY = "local"  # servers of one's own ask for none, but the SDK insists on one
 
 
 class OpenAIConfig(BaseModel):
-    """An endpoint, and how to talk to it."""
+    """An endpoint or several of them, and how to talk to them.
+
+    Variables are read from the process environment, then from `.env` in the working folder and in `~/.hermes/`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_url: str | None = None
-    """Where it is, with or without `/v1`. By default from ATROPOS_SERVER_BASE_URL, OPENAI_BASE_URL, LOCAL_LLM_BASE_URL,
-    LLM_BASE_URL, else 127.0.0.1:8080."""
+    base_url: str | tuple[str, ...] | None = None
+    """Where it is, with or without `/v1`; several, as a list or separated by commas, share the requests. By default
+    from ATROPOS_SERVER_BASE_URL, OPENAI_BASE_URL, LOCAL_LLM_BASE_URL, LLM_BASE_URL, else 127.0.0.1:8080; for
+    `openrouter` and `nous` from OPENROUTER_BASE_URL and NOUS_BASE_URL, else their services."""
 
     model: str | None = None
     """The model's id. By default from ATROPOS_SERVER_MODEL, LLM_MODEL, LOCAL_LLM_MODEL, else the first that the
-    endpoint lists."""
+    endpoint lists; `openrouter` and `nous` have to be told."""
 
     api_key: SecretStr | None = None
-    """By default from ATROPOS_SERVER_API_KEY, NOUS_API_KEY, OPENAI_API_KEY, LOCAL_LLM_API_KEY, LLM_API_KEY."""
+    """By default from ATROPOS_SERVER_API_KEY, NOUS_API_KEY, OPENAI_API_KEY, LOCAL_LLM_API_KEY, LLM_API_KEY; for
+    `openrouter` and `nous` from OPENROUTER_API_KEY and NOUS_API_KEY alone."""
 
     tool_call_format: str = "structured"
     """`structured` uses the API's `tool_calls`; the name of a text format ("hermes") writes tools into the prompt and
     reads calls out of the text, for endpoints that know no tools."""
 
-    timeout_s: float = Field(default=240.0, gt=0)
-    """Seconds that one completion may take; one that takes longer is a failure."""
+    stream: bool = False
+    """Have answers streamed, for endpoints and proxies that cut long silences; the turns are the same."""
+
+    timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds that one completion may take; one that takes longer is tried once more, then a failure. By default from
+    ATROPOS_AGENT_CHAT_TIMEOUT_S, ATROPOS_SERVER_TIMEOUT_S, else 240."""
 
     max_retries: int = Field(default=4, ge=0)
-    """How often a request is tried again after 429, 5xx, or a broken connection."""
+    """How often a request is tried again after 429, 5xx, a broken connection or an unusable answer."""
 
     max_concurrency: int = Field(default=64, ge=1)
-    """Most requests at once."""
+    """Most requests at once to one endpoint."""
+
+    heartbeat_s: float | None = Field(default=None, ge=0)
+    """A completion that takes longer is logged as still waited for, again and again after so many seconds; 0 for never.
+    By default from ATROPOS_DEBUG_AGENT_WAIT_EVERY_S, else 15."""
+
+    debug_dir: Path | None = None
+    """Write each request and its answer to a file in this folder, without the key."""
 
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
-    """Further fields of each request, as the endpoint knows them."""
+    """Further fields of each request, as the endpoint knows them (top_k, min_p, …)."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _apart(cls, given: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        urls = _separated(given) if isinstance(given, str) else given
+        if urls is not None and not (urls and all(url.strip() for url in urls)):
+            raise ValueError("an address is empty")
+        return urls if urls is None or len(urls) > 1 else urls[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +94,92 @@ class Endpoint:
     model: str | None
     key: SecretStr
 
+    @property
+    def shown(self) -> str:
+        """The address without credentials."""
+        parts = urlsplit(self.base_url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
     def without_key(self, text: str) -> str:
-        """A text that an endpoint sent, in which it may have repeated the key."""
-        key = self.key.get_secret_value()
-        return text if key == DEFAULT_KEY else text.replace(key, "***")
+        """A text that an endpoint sent, in which it may have repeated the key or the password of its address."""
+        password = urlsplit(self.base_url).password
+        for secret in (self.key.get_secret_value(), password):
+            if secret and secret != DEFAULT_KEY:
+                text = text.replace(secret, "***")
+        return text
 
 
-def endpoint_of(config: OpenAIConfig) -> Endpoint:
-    """Decide where requests go: the configuration, else the environment, else a server on this machine."""
-    key = config.api_key.get_secret_value() if config.api_key else _first_set(KEY_VARIABLES)
-    return Endpoint(
-        _with_version(config.base_url or _first_set(BASE_URL_VARIABLES) or DEFAULT_BASE_URL),
-        config.model or _first_set(MODEL_VARIABLES),
-        SecretStr(key or DEFAULT_KEY),
-    )
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long things may take, in seconds.
+
+    Attributes:
+        timeout_s: One completion.
+        heartbeat_s: Between two lines about one that is waited for; 0 for none.
+    """
+
+    timeout_s: float
+    heartbeat_s: float
 
 
-def _first_set(variables: tuple[str, ...]) -> str | None:
-    return next((value for name in variables if (value := os.environ.get(name, "").strip())), None)
+def endpoints_of(config: OpenAIConfig, provider: Provider = OPENAI) -> tuple[Endpoint, ...]:
+    """Decide where requests go: the configuration, else the environment, else where the provider is.
+
+    Raises:
+        ConfigError: The provider needs a key and there is none, or an address is none.
+    """
+    key = config.api_key.get_secret_value().strip() if config.api_key else first_variable(provider.key_variables)
+    if not key and provider.needs_key:
+        names = " or ".join(provider.key_variables)
+        raise ConfigError(f"no key for {provider.name}", hint=f"set {names}, in the environment or in ~/.hermes/.env")
+    given = config.base_url or first_variable(provider.base_url_variables) or provider.base_url
+    model = config.model or first_variable(provider.model_variables)
+    urls = dict.fromkeys(_with_version(url) for url in (_separated(given) if isinstance(given, str) else given))
+    return tuple(Endpoint(url, model, SecretStr(key or DEFAULT_KEY)) for url in urls)
+
+
+def pace_of(config: OpenAIConfig) -> Pace:
+    """Decide how long things may take.
+
+    Raises:
+        ConfigError: A variable holds no such number.
+    """
+    timeout_s, heartbeat_s = config.timeout_s, config.heartbeat_s
+    if timeout_s is None:
+        timeout_s = _number(TIMEOUT_VARIABLES, DEFAULT_TIMEOUT_S)
+    if timeout_s == 0:
+        raise ConfigError(f"{' or '.join(TIMEOUT_VARIABLES)} must be more than 0")
+    return Pace(timeout_s, _number(HEARTBEAT_VARIABLES, DEFAULT_HEARTBEAT_S) if heartbeat_s is None else heartbeat_s)
+
+
+def _number(variables: tuple[str, ...], default: float) -> float:
+    for name in variables:
+        text = first_variable([name])
+        if text is None:
+            continue
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number >= 0):
+            raise ConfigError(f"{name} is no number of seconds: {text!r}")
+        return number
+    return default
+
+
+def _separated(urls: str) -> tuple[str, ...]:
+    return tuple(url.strip() for url in urls.split(","))
 
 
 def _with_version(url: str) -> str:
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    url = url.strip()
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        usable = bool(parts.hostname) and parts.scheme in ("http", "https") and (parts.port or 1)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"{url.rpartition('@')[2]!r} is no address", hint="such as http://127.0.0.1:8080/v1")
     path = parts.path.rstrip("/")
     if not re.search(r"/v\d", path):
         path += "/v1"

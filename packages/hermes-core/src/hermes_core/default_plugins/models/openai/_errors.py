@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import openai
 
 from hermes_core.default_plugins.models.openai._wire import UnusableAnswerError
-from hermes_core.exceptions import ContextExceededError, ModelResponseError, ModelUnreachableError
+from hermes_core.exceptions import ConfigError, ContextExceededError, ModelResponseError, ModelUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from hermes_core.default_plugins.models.openai._config import Endpoint
+    from hermes_core.exceptions import HermesError
 
-__all__ = ["mapped_errors", "retry_delay", "unreachable"]
+__all__ = ["FAULTS", "answer_of", "mapped_errors", "retry_delay", "unreachable"]
 
-_BODY_KEPT = 2_000
+FAULTS = (openai.OpenAIError, UnusableAnswerError, TimeoutError)
+"""What may go wrong with a request."""
+
+_BODY_KEPT = 20_000
+_LISTED_KEPT = 10
 _LONGEST_WAIT_S = 60.0
 _CONTEXT = re.compile(
     r"context[ _-]?(?:length|window|size)|maximum (?:context|model|input|prompt) ?length|max_model_len|"
@@ -30,36 +37,44 @@ _CONTEXT = re.compile(
 
 
 @contextmanager
-def mapped_errors(endpoint: Endpoint) -> Iterator[None]:
+def mapped_errors(endpoint: Endpoint, *, listed: Sequence[str] = (), worked: bool = True) -> Iterator[None]:
     """Raise the SDK's errors as ours.
 
     They are not chained: a chain shows the request, and what the endpoint sent back of it.
+
+    Args:
+        endpoint: Who was asked.
+        listed: The models that it lists.
+        worked: Whether it completed anything before. If not, a wrong key or an unknown model is a wrong setting, with
+            which a run need not go on.
 
     Raises:
         ModelUnreachableError: There is no connection.
         ModelResponseError: The endpoint answered with an error, with something unusable, or not in time.
         ContextExceededError: The conversation does not fit.
+        ConfigError: The key or the model's name is wrong.
     """
     try:
         yield
     except (TimeoutError, openai.APITimeoutError):
         raise ModelResponseError(
-            f"{endpoint.base_url} did not answer in time", hint="give it longer with -M timeout_s=SECONDS"
+            f"{endpoint.shown} did not answer in time", hint="give it longer with -M timeout_s=SECONDS"
         ) from None
     except openai.APIConnectionError:
-        raise unreachable(endpoint) from None
+        raise unreachable([endpoint]) from None
     except openai.APIStatusError as error:
-        raise _refused(endpoint, error.status_code, _body(error)) from None
+        raise _refused(endpoint, error.status_code, answer_of(error), listed, worked) from None
     except UnusableAnswerError as error:
-        raise _refused(endpoint, error.status, str(error)) from None
+        raise _refused(endpoint, error.status, str(error), listed, worked) from None
     except openai.OpenAIError as error:
-        raise ModelResponseError(f"{endpoint.base_url}: {_excerpt(endpoint, str(error))}") from None
+        raise ModelResponseError(f"{endpoint.shown}: {_excerpt(endpoint, str(error))}") from None
 
 
-def unreachable(endpoint: Endpoint) -> ModelUnreachableError:
+def unreachable(endpoints: Sequence[Endpoint]) -> ModelUnreachableError:
     """Nothing is there."""
     return ModelUnreachableError(
-        f"nothing answers at {endpoint.base_url}", hint="start a server there, or name another with --base-url URL"
+        f"nothing answers at {', '.join(endpoint.shown for endpoint in endpoints)}",
+        hint="start a server there, or name another with --base-url URL",
     )
 
 
@@ -70,12 +85,13 @@ def retry_delay(error: Exception, attempt: int) -> float | None:
         error: What came of it.
         attempt: How often it was tried again already.
     """
-    if isinstance(error, openai.APITimeoutError):
-        return None
-    if isinstance(error, openai.APIStatusError):
-        if not _is_passing(error.status_code) or _CONTEXT.search(_body(error)):
+    if isinstance(error, (TimeoutError, openai.APITimeoutError)):
+        if attempt:  # a whole deadline is long, and two of them are enough
             return None
-        asked = _retry_after(error)
+    elif isinstance(error, openai.APIStatusError):
+        if not _is_passing(error.status_code) or _CONTEXT.search(answer_of(error)):
+            return None
+        asked = _retry_after(error.response.headers)
         if asked is not None:
             return asked + random.uniform(0, 0.1)
     elif isinstance(error, UnusableAnswerError):
@@ -87,38 +103,53 @@ def retry_delay(error: Exception, attempt: int) -> float | None:
     return min(8.0, 0.5 * 2.0**attempt) * random.uniform(0.5, 1.0)
 
 
-def _is_passing(status: int) -> bool:
-    return status in (408, 409, 425, 429) or status >= 500
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    headers = error.response.headers
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return min(_LONGEST_WAIT_S, max(0.0, float(headers[name]) * unit))
-        except (KeyError, ValueError):  # absent, or a date, which nobody sends here
-            continue
-    return None
-
-
-def _refused(endpoint: Endpoint, status: int | None, body: str) -> ModelResponseError | ContextExceededError:
-    said = _excerpt(endpoint, body)
-    if status in (400, 413, 422, 500) and _CONTEXT.search(body):
-        return ContextExceededError(f"{endpoint.base_url}: {said}")
-    if status in (401, 403):
-        return ModelResponseError(
-            f"{endpoint.base_url} refuses the key ({status}): {said}", hint="set OPENAI_API_KEY, or give -M api_key=KEY"
-        )
-    hint = "see what the endpoint lists: GET /v1/models" if status == 404 else None
-    return ModelResponseError(f"{endpoint.base_url} answered {status or 'something unusable'}: {said}", hint=hint)
-
-
-def _body(error: openai.APIStatusError) -> str:
+def answer_of(error: openai.APIStatusError) -> str:
+    """The body of an answer that is an error."""
     try:
         return error.response.text
     except Exception:
         # What kind of error depends on the SDK's HTTP library: the body was not read, or is no text.
         return error.message
+
+
+def _is_passing(status: int) -> bool:
+    return status in (408, 409, 425, 429) or status >= 500
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that an endpoint wants to be left alone, at most a minute of them; None if it does not say."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        given = headers.get(name)
+        if given is None:
+            continue
+        try:
+            seconds = float(given) * unit
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(given).timestamp() - time.time()
+            except ValueError:
+                continue
+        if seconds == seconds:  # NaN is a number to `float`
+            return min(_LONGEST_WAIT_S, max(0.0, seconds))
+    return None
+
+
+def _refused(endpoint: Endpoint, status: int | None, body: str, listed: Sequence[str], worked: bool) -> HermesError:
+    said = _excerpt(endpoint, body)
+    if status in (400, 413, 422, 500) and _CONTEXT.search(body):
+        return ContextExceededError(f"{endpoint.shown}: {said}")
+    # A 403 may be about one conversation (moderation), so it never ends a run.
+    kind = ConfigError if status in (401, 404) and not worked else ModelResponseError
+    if status in (401, 403):
+        return kind(
+            f"{endpoint.shown} refuses the key ({status}): {said}",
+            hint="set it in the environment or in ~/.hermes/.env, such as OPENAI_API_KEY, or give -M api_key=KEY",
+        )
+    hint = None
+    if status == 404:
+        names = ", ".join(listed[:_LISTED_KEPT]) + (", …" if len(listed) > _LISTED_KEPT else "")
+        hint = f"name a model that it lists with -M model=ID: {names}" if names else "give -M model=ID"
+    return kind(f"{endpoint.shown} answered {status or 'something unusable'}: {said}", hint=hint)
 
 
 def _excerpt(endpoint: Endpoint, text: str) -> str:

@@ -1,24 +1,27 @@
-"""The model behind an OpenAI-compatible chat endpoint."""
+"""The model behind OpenAI-compatible chat endpoints."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, cast
+import logging
+import os
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Self
 
 import anyio
-import openai
 
-from hermes_core.default_plugins.models.openai._config import OpenAIConfig, endpoint_of
-from hermes_core.default_plugins.models.openai._errors import mapped_errors, retry_delay, unreachable
+from hermes_core.default_plugins.models.openai._config import OpenAIConfig, endpoints_of, pace_of
+from hermes_core.default_plugins.models.openai._connection import Connection
+from hermes_core.default_plugins.models.openai._dumps import Dumps
+from hermes_core.default_plugins.models.openai._errors import FAULTS, mapped_errors, retry_delay, unreachable
+from hermes_core.default_plugins.models.openai._providers import NOUS, OPENAI, OPENROUTER
 from hermes_core.default_plugins.models.openai._wire import (
-    UnusableAnswerError,
-    listed_models,
     message_to_wire,
     plain_to_wire,
     sampling_to_wire,
     tool_to_wire,
     turn_from_wire,
 )
-from hermes_core.exceptions import ConfigError, ModelError
+from hermes_core.exceptions import ConfigError, ModelError, ModelUnreachableError
 from hermes_core.models import Model, plain_messages
 
 if TYPE_CHECKING:
@@ -27,108 +30,144 @@ if TYPE_CHECKING:
 
     from hermes_core.models import AssistantTurn, Conversation, ConversationStart, Message, ToolCallFormat
 
-__all__ = ["OpenAIModel"]
+__all__ = ["NousModel", "OpenAIModel", "OpenRouterModel"]
 
-_LOOK_S = 10.0
+_logger = logging.getLogger(__name__)
+
+_OLD_DUMPS = "ATROPOS_DEBUG_AGENT_REQUEST_SAVE_DIR"
 
 
 class OpenAIModel(Model):
     """Chat completions of any OpenAI-compatible endpoint. It returns no tokens: for evaluation and SFT data.
 
-    The SDK's own retries are off, because they do not count towards a deadline for each attempt.
+    Requests are shared among its endpoints. One that fails is left alone for a while; a conversation stays where it
+    is, so that the endpoint's prefix cache is of use.
     """
 
     Config = OpenAIConfig
     name = "openai"
     shorthand = "model"
+    provider = OPENAI
 
     def __init__(self, config: OpenAIConfig | None = None) -> None:
         self.config = config or OpenAIConfig()
-        self._endpoint = endpoint_of(self.config)
-        self._model = self._endpoint.model or ""
-        self._client: openai.AsyncOpenAI | None = None
-        self._places: anyio.Semaphore
+        self._endpoints = endpoints_of(self.config, self.provider)
+        self._pace = pace_of(self.config)
+        self._connections: list[Connection] = []
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Connect, and see that the endpoint answers.
+        """Connect, and see that an endpoint answers.
 
         Raises:
             ModelUnreachableError: Nothing answers.
-            ModelResponseError: It refuses the key.
-            ConfigError: No model is named and the endpoint lists none, or the tool-call format is unknown.
+            ModelResponseError: An endpoint refuses the key.
+            ConfigError: No model is named and the endpoints list none or different ones, the tool-call format is
+                unknown, or `debug_dir` cannot be written.
         """
         self._form()
-        self._places = anyio.Semaphore(self.config.max_concurrency)
-        self._client = openai.AsyncOpenAI(
-            base_url=self._endpoint.base_url,
-            api_key=self._endpoint.key.get_secret_value(),
-            timeout=self.config.timeout_s,
-            max_retries=0,
-        )
-        try:
-            listed = await self._look()
-            self._model = self._model or next(iter(listed), "")
-            if not self._model:
-                raise ConfigError(
-                    f"no model is named, and {self._endpoint.base_url} lists none", hint="give -M model=ID"
-                )
-        except BaseException:
-            await self._close()
-            raise
-        self.name = f"openai:{self._model}"
+        if self.provider.needs_key and not self._endpoints[0].model:
+            raise ConfigError(f"which model of {self.provider.name}?", hint=f"name it: {self.provider.name}:MODEL")
+        if _OLD_DUMPS in os.environ and self.config.debug_dir is None:
+            _logger.warning("%s is not read any more: use --debug-model DIR, or -M debug_dir=DIR", _OLD_DUMPS)
+        dumps = None if self.config.debug_dir is None else Dumps(self.config.debug_dir.expanduser())
+        async with AsyncExitStack() as stack:
+            connections = [
+                await stack.enter_async_context(Connection(endpoint, self.config, self._pace, dumps))
+                for endpoint in self._endpoints
+            ]
+            await self._look(connections)
+            self._stack = stack.pop_all()
+        self._connections = connections
+        self.name = f"{self.provider.name}:{connections[0].model}"
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close the connections."""
-        await self._close()
+        self._connections = []
+        await self._stack.aclose()
 
     def conversation(self, start: ConversationStart) -> Conversation:
-        """Begin a conversation; it keeps nothing between turns."""
+        """Begin a conversation; of earlier turns it keeps only which endpoint they came from."""
         return _Chat(self, start, self._form())
 
-    async def complete(self, request: dict[str, object], form: ToolCallFormat | None) -> AssistantTurn:
+    async def complete(
+        self, request: dict[str, object], form: ToolCallFormat | None, before: Connection | None
+    ) -> tuple[AssistantTurn, Connection]:
         """Make one completion, tried again as far as that helps.
+
+        Args:
+            request: Its messages and settings.
+            form: The text format to read calls by; None for structured ones.
+            before: Where the conversation's last turn came from.
+
+        Returns:
+            The turn, and where it came from.
 
         Raises:
             ModelError: The endpoint failed.
             ContextExceededError: The conversation does not fit.
+            ConfigError: The endpoint refuses the key or does not know the model, and never completed anything.
         """
-        with mapped_errors(self._endpoint):
-            attempt = 0
-            while True:
-                try:
-                    return turn_from_wire(await self._post(request), form)
-                except (openai.OpenAIError, UnusableAnswerError) as error:
-                    delay = retry_delay(error, attempt)
-                    if delay is None or attempt == self.config.max_retries:
+        attempt = 0
+        while True:
+            connection = self._chosen(before)
+            try:
+                turn = turn_from_wire(await connection.post(request), form)
+            except FAULTS as error:
+                delay = retry_delay(error, attempt)
+                if delay is not None:
+                    connection.failed(delay)
+                if delay is None or attempt == self.config.max_retries:
+                    with mapped_errors(connection.endpoint, listed=connection.listed, worked=connection.worked):
                         raise
-                attempt += 1
+            else:
+                connection.succeeded()
+                return turn, connection
+            attempt += 1
+            if not self._awake():
                 await anyio.sleep(delay)
 
-    async def _post(self, request: dict[str, object]) -> str:
-        # Reads the raw body: what is wrong with an answer is ours to say, and what the SDK does not know is not lost.
-        completions = cast("Any", self._opened().chat.completions.with_raw_response)
-        async with self._places:
-            with anyio.fail_after(self.config.timeout_s):
-                answer = await completions.create(
-                    model=self._model, extra_body=self.config.extra_body or None, **request
-                )
-        return cast("str", answer.http_response.text)
+    def _chosen(self, before: Connection | None) -> Connection:
+        if not self._connections:
+            raise ModelError(f"the {self.provider.name} model is not open", hint="enter it first: async with model")
+        awake = self._awake()
+        if not awake:
+            return min(self._connections, key=lambda each: each.rests_until)
+        free = [each for each in awake if not each.full] or awake
+        if before in free:
+            return before
+        return min(free, key=lambda each: (each.waiting, each.taken))
 
-    async def _look(self) -> list[str]:
-        try:
-            with anyio.fail_after(_LOOK_S):
-                answer = await self._opened().models.with_raw_response.list()
-        except openai.APIStatusError as error:
-            if error.status_code in (401, 403):
-                with mapped_errors(self._endpoint):
-                    raise
-            return []  # it answers, and need not list its models
-        except (TimeoutError, openai.APIConnectionError):
-            raise unreachable(self._endpoint) from None
-        return listed_models(answer.http_response.text)
+    def _awake(self) -> list[Connection]:
+        now = anyio.current_time()
+        return [each for each in self._connections if each.rests_until <= now]
+
+    async def _look(self, connections: Sequence[Connection]) -> None:
+        missing: list[Connection] = []
+        for connection in connections:
+            try:
+                await connection.look()
+            except ModelUnreachableError:
+                missing.append(connection)
+                connection.failed(0.0)
+        if len(missing) == len(connections):
+            raise unreachable(self._endpoints)
+        for connection in missing:
+            _logger.warning("nothing answers at %s: it gets no requests for a while", connection.endpoint.shown)
+        model = next((each.model for each in connections if each.model), "")
+        if not model:
+            at = ", ".join(endpoint.shown for endpoint in self._endpoints)
+            raise ConfigError(f"no model is named, and {at} lists none", hint="give -M model=ID")
+        differing = sorted({each.model for each in connections if each.model} - {model})
+        if differing:
+            raise ConfigError(
+                f"the endpoints serve different models: {', '.join([model, *differing])}", hint="give -M model=ID"
+            )
+        for connection in connections:
+            connection.model = model
 
     def _form(self) -> ToolCallFormat | None:
         name = self.config.tool_call_format
@@ -139,16 +178,19 @@ class OpenAIModel(Model):
             raise ConfigError(f"unknown tool-call format {name!r}", hint=f"structured, or a text format: {known}")
         return self.tool_call_formats[name]
 
-    def _opened(self) -> openai.AsyncOpenAI:
-        if self._client is None:
-            raise ModelError("the openai model is not open", hint="enter it first: async with model")
-        return self._client
 
-    async def _close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            with anyio.move_on_after(2, shield=True):
-                await client.close()
+class OpenRouterModel(OpenAIModel):
+    """Models of OpenRouter."""
+
+    name = "openrouter"
+    provider = OPENROUTER
+
+
+class NousModel(OpenAIModel):
+    """Models of Nous' hosted API."""
+
+    name = "nous"
+    provider = NOUS
 
 
 class _Chat:
@@ -156,6 +198,7 @@ class _Chat:
         self._model = model
         self._form = form
         self._tools = start.tools
+        self._connection: Connection | None = None
         self._settings = sampling_to_wire(start.sampling)
         if form is None and start.tools:
             self._settings["tools"] = [tool_to_wire(tool) for tool in start.tools]
@@ -166,4 +209,6 @@ class _Chat:
             told = [message_to_wire(message) for message in messages]
         else:
             told = plain_to_wire(plain_messages(self._form, messages, self._tools))
-        return await self._model.complete({"messages": told, **self._settings}, self._form)
+        request = {"messages": told, **self._settings}
+        turn, self._connection = await self._model.complete(request, self._form, self._connection)
+        return turn

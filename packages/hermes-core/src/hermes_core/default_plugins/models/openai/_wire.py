@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UnusableAnswerError",
+    "decoded_body",
     "listed_models",
     "message_to_wire",
     "plain_to_wire",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 _KEPT = 2_000
+_BODY_KEPT = 20_000
 _FINISH = {"function_call": "tool_calls", "eos": "stop", "max_tokens": "length"}
 _RECORDED = ("id", "model", "created", "system_fingerprint")
 
@@ -89,12 +91,12 @@ def turn_from_wire(body: str, form: ToolCallFormat | None) -> AssistantTurn:
     Raises:
         UnusableAnswerError: It is something else.
     """
-    data = _decoded(body)
+    data = decoded_body(body)
     choices = data.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise UnusableAnswerError(f"no choices with a message: {body[:_KEPT]}")
+        raise UnusableAnswerError(f"no choices with a message: {body[:_BODY_KEPT]}")
     content, reasoning = _text(message.get("content")), _reasoning(message)
     calls, malformed = _structured_calls(message.get("tool_calls"))
     if reasoning and not content.strip() and not calls and not malformed:
@@ -117,24 +119,29 @@ def turn_from_wire(body: str, form: ToolCallFormat | None) -> AssistantTurn:
 def listed_models(body: str) -> list[str]:
     """The ids of an answer of `GET /models`; none if it is something else."""
     try:
-        data = _decoded(body).get("data")
+        data = decoded_body(body).get("data")
     except UnusableAnswerError:
         return []
     entries = data if isinstance(data, list) else []
     return [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
 
 
-def _decoded(body: str) -> dict[str, Any]:
+def decoded_body(body: str) -> dict[str, Any]:
+    """Read an answer's JSON object.
+
+    Raises:
+        UnusableAnswerError: It is none, or says that something went wrong.
+    """
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
-        raise UnusableAnswerError(f"no JSON: {body[:_KEPT]}") from None
+        raise UnusableAnswerError(f"no JSON: {body[:_BODY_KEPT]}") from None
     if not isinstance(data, dict):
-        raise UnusableAnswerError(f"no JSON object: {body[:_KEPT]}")
+        raise UnusableAnswerError(f"no JSON object: {body[:_BODY_KEPT]}")
     fault = data.get("error")
     if fault and "choices" not in data:
         code = fault.get("code") if isinstance(fault, dict) else None
-        raise UnusableAnswerError(f"an error: {body[:_KEPT]}", status=code if isinstance(code, int) else 500)
+        raise UnusableAnswerError(f"an error: {body[:_BODY_KEPT]}", status=code if isinstance(code, int) else 500)
     return data
 
 
