@@ -21,7 +21,7 @@ from hermes_model_llamacpp._catalog import chat_template, check_gguf
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["LlamaServer"]
+__all__ = ["LlamaServer", "lacks_tools", "tools_template"]
 
 _CHILD = Path(__file__).with_name("_child.py")
 _TOOLS_TEMPLATE = Path(__file__).with_name("chatml_tools.jinja")
@@ -45,8 +45,10 @@ class LlamaServer:
         context: Tokens of one sequence.
         parallel: Sequences at once; further requests wait.
         threads: Threads that compute; by default one for each usable core.
+        host: Address to listen on.
         port: 0 takes a free one.
-        api_key: By default a random one.
+        threads_http: Requests that are talked to at once; by default more than there are sequences.
+        api_key: By default a random one; an empty one lets everybody in.
         alias: The model's name in answers; by default the file's name.
         tools_template: Serve chats with tools also where the model's own template is ChatML that knows none
             (SmolLM2), by a template of ours.
@@ -61,7 +63,9 @@ class LlamaServer:
         context: int = 4096,
         parallel: int = 4,
         threads: int | None = None,
+        host: str = "127.0.0.1",
         port: int = 0,
+        threads_http: int | None = None,
         api_key: str | None = None,
         alias: str | None = None,
         tools_template: bool = True,
@@ -69,7 +73,7 @@ class LlamaServer:
         start_timeout_s: float = 300.0,
     ) -> None:
         self.path = Path(path)
-        self.api_key = api_key or secrets.token_urlsafe(24)
+        self.api_key = secrets.token_urlsafe(24) if api_key is None else api_key
         self.alias = alias or self.path.name
         self._log = log
         self._tools_template = tools_template
@@ -80,7 +84,9 @@ class LlamaServer:
             "context": context,
             "parallel": parallel,
             "threads": threads or len(os.sched_getaffinity(0)),
+            "host": host,
             "port": port,
+            "threads_http": threads_http or parallel + 64,  # each open connection holds one
             "api_key": self.api_key,
             "verbosity": _VERBOSITY_REQUESTS if log else _VERBOSITY_WARNINGS,
             "parent": os.getpid(),
@@ -158,7 +164,7 @@ class LlamaServer:
     def _spawn(self) -> subprocess.Popen[bytes]:
         self._log_file = self._log.open("ab") if self._log else tempfile.TemporaryFile()
         self._folder = tempfile.TemporaryDirectory(prefix="hermes-llamacpp-")
-        chatml = self._tools_template and _lacks_tools(chat_template(self.path))
+        chatml = self._tools_template and lacks_tools(self.path)
         settings = {
             **self._settings,
             "saved_slots": f"{self._folder.name}/",
@@ -209,6 +215,12 @@ class LlamaServer:
         return (errors or lines or [""])[0 if errors else -1].strip()[:300]
 
 
-def _lacks_tools(template: str | None) -> bool:
-    """Whether a chat template is ChatML without tools."""
+def tools_template() -> Path:
+    """The file with a ChatML template that knows tools."""
+    return _TOOLS_TEMPLATE
+
+
+def lacks_tools(path: Path) -> bool:
+    """Whether a GGUF file's chat template is ChatML without tools."""
+    template = chat_template(path)
     return template is not None and "<|im_start|>" in template and "tools" not in template

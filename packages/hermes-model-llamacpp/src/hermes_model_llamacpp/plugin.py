@@ -1,4 +1,4 @@
-"""Registers the model `local` and the command that brings its weights."""
+"""Registers the model `local` and the commands that bring and serve models."""
 
 from hermes_core import Entry, hookimpl
 
@@ -11,5 +11,8 @@ def hermes_models() -> list[Entry]:
 
 @hookimpl
 def hermes_commands() -> list[Entry]:
-    """`hermes models pull`."""
-    return [Entry("models pull", "hermes_model_llamacpp._command:pull", "Bring a model for --model local")]
+    """`hermes models pull` and `hermes models serve`."""
+    return [
+        Entry("models pull", "hermes_model_llamacpp._command:pull", "Bring a model for --model local"),
+        Entry("models serve", "hermes_model_llamacpp._serve_command:serve", "Serve a model by llama.cpp"),
+    ]

@@ -1,0 +1,134 @@
+"""Models of the hub at huggingface.co: names for some, and where programs keep the files that they downloaded."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hermes_core.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["HUB_MODELS", "HubModel", "find_in_caches", "is_repository"]
+
+_REPOSITORY = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(:(?P<quantisation>[\w.-]+))?")
+_LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A GGUF file in a repository of the hub.
+
+    Attributes:
+        name: As users write it.
+        repo: `owner/name`.
+        file: The path inside the repository.
+        summary: One line for listings.
+    """
+
+    name: str
+    repo: str
+    file: str
+    summary: str
+
+
+HUB_MODELS: dict[str, HubModel] = {
+    model.name: model
+    for model in (
+        HubModel(
+            "hermes-4-36b",
+            "NousResearch/Hermes-4.3-36B-GGUF",
+            "hermes-4_3_36b-Q4_K_M.gguf",
+            "Hermes 4.3 36B, Q4_K_M (22 GB)",
+        ),
+        HubModel(
+            "glm-4.7-flash",
+            "unsloth/GLM-4.7-Flash-GGUF",
+            "GLM-4.7-Flash-Q4_K_M.gguf",
+            "GLM-4.7-Flash 30B-A3B, Q4_K_M (18 GB)",
+        ),
+    )
+}
+"""Name to model."""
+
+
+def is_repository(name: str) -> bool:
+    """Whether a name has the form `owner/name` or `owner/name:QUANTISATION`."""
+    return _REPOSITORY.fullmatch(name) is not None
+
+
+def find_in_caches(name: str, file: str | None) -> Path:
+    """Find a file that the hub's own client or llama.cpp downloaded.
+
+    Args:
+        name: `owner/name`, or `owner/name:QUANTISATION` for the file whose name has that in it.
+        file: The path inside the repository; by default the only GGUF file that is there.
+
+    Raises:
+        ConfigError: It is not on this machine, or there are several and none is named.
+    """
+    match = _REPOSITORY.fullmatch(name)
+    if match is None:
+        raise ConfigError(f"{name!r} names no repository of the hub", hint="OWNER/NAME, or OWNER/NAME:QUANTISATION")
+    repo, quantisation = match["repo"], match["quantisation"] or ""
+    found: dict[str, Path] = {}
+    for inside, path in _cached(repo, file):
+        wanted = quantisation.lower() in inside.lower() if file is None else True
+        if wanted:
+            found.setdefault(inside, path)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        raise ConfigError(
+            f"{len(found)} GGUF files of {repo} are on this machine", hint=f"--file FILE: {', '.join(sorted(found))}"
+        )
+    what = file or (f"*{quantisation}*.gguf" if quantisation else "")
+    choice = what if file else f'--include "{what or "*.gguf"}"'
+    raise ConfigError(
+        f"{what or 'no GGUF file'} of {repo} is {'not ' if what else ''}on this machine",
+        hint=f"hf download {repo} {choice}  (pip install huggingface_hub); or give the path of a GGUF file",
+    )
+
+
+def _cached(repo: str, file: str | None) -> Iterator[tuple[str, Path]]:
+    """Path inside the repository and path here, of one file or of all that could be served; newest first."""
+    for snapshot in _snapshots(repo):
+        for path in [snapshot / file] if file else sorted(snapshot.rglob("*.gguf")):
+            inside = str(path.relative_to(snapshot))
+            if path.is_file() and (file or _is_served(path.name)):
+                yield inside, path
+    folder, opening = _llama_cache(), f"{repo.replace('/', '_')}_"
+    for path in sorted(folder.glob(f"{opening}*.gguf")) if folder.is_dir() else ():
+        inside = path.name.removeprefix(opening)
+        if inside == file.replace("/", "_") if file else _is_served(inside):
+            yield inside, path
+
+
+def _is_served(name: str) -> bool:
+    """Whether a file is a model by itself: no further part of one, and no eye for one."""
+    return not _LATER_PART.search(name) and not name.startswith("mmproj")
+
+
+def _snapshots(repo: str) -> list[Path]:
+    """Where the hub's own client keeps a repository's files.
+
+    Layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    """
+    own, home = os.environ.get("HF_HUB_CACHE"), os.environ.get("HF_HOME")
+    cache = Path(own) if own else (Path(home) if home else _caches() / "huggingface") / "hub"
+    folder = cache.expanduser() / f"models--{repo.replace('/', '--')}" / "snapshots"
+    return sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime) if folder.is_dir() else []
+
+
+def _llama_cache() -> Path:
+    own = os.environ.get("LLAMA_CACHE")
+    return Path(own).expanduser() if own else _caches() / "llama.cpp"
+
+
+def _caches() -> Path:
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return Path(shared) if shared else Path.home() / ".cache"
