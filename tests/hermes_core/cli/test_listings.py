@@ -17,16 +17,21 @@ if TYPE_CHECKING:
         ("toolsets", "filesystem"),
         ("backends", "local"),
         ("models", "oracle"),
+        ("models formats", "kimi_k2"),
         ("envs", "arithmetic"),
     ],
 )
 def test_a_listing_is_a_table_or_json(hermes: Cli, command: str, expected: str) -> None:
-    table = hermes(command)
+    table = hermes(*command.split())
     assert table.returncode == 0, table.stderr
     assert expected in table.stdout
-    listed = hermes(command, "--json")
+    listed = hermes(*command.split(), "--json")
     rows = json.loads(listed.stdout)
     assert expected in {row.get("name") or row["distribution"] for row in rows}
+
+
+def test_brackets_in_a_listing_are_text(hermes: Cli) -> None:
+    assert "[name(key=value), …]" in hermes("models", "formats").stdout
 
 
 def test_toolsets_show_the_tools_that_they_expand_to(hermes: Cli) -> None:

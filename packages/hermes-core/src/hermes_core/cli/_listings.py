@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hermes_core.plugins import PluginManager, Registration
 
-__all__ = ["as_json_option", "backends", "envs", "models", "plugins", "show", "tools", "toolsets"]
+__all__ = ["as_json_option", "backends", "envs", "formats", "models", "plugins", "show", "tools", "toolsets"]
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -26,12 +26,13 @@ def show(title: str, columns: Sequence[str], rows: list[dict[str, object]], as_j
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row[column]) for column in columns))
+        table.add_row(*(Text(_cell(row[column])) for column in columns))  # a summary may hold brackets: no markup
     Console().print(table)
 
 
@@ -142,3 +143,12 @@ def models(ctx: click.Context, as_json: bool) -> None:
     """List models; subcommands fetch and serve them."""
     if ctx.invoked_subcommand is None:
         show("Models", ("name", "summary", "distribution"), _rows(ctx.find_root().obj, "model"), as_json)
+
+
+@click.command()
+@as_json_option
+@click.pass_context
+def formats(ctx: click.Context, as_json: bool) -> None:
+    """List text forms of tool calls, for -M tool_call_format=NAME."""
+    rows = _rows(ctx.find_root().obj, "tool-call format")
+    show("Tool-call formats", ("name", "summary", "distribution"), rows, as_json)

@@ -55,8 +55,21 @@ def hermes_models() -> list[Entry]:
 
 @hookimpl
 def hermes_tool_call_formats() -> list[Entry]:
-    """The format that any model can be prompted into."""
-    return [Entry("hermes", "hermes_core.models:HERMES_FORMAT", "<tool_call>{json}</tool_call>")]
+    """The format that any model can be prompted into, and those of model families."""
+    formats = f"{_HERE}.tool_call_formats"
+    return [
+        Entry("hermes", "hermes_core.models:HERMES_FORMAT", '<tool_call>{"name": …, "arguments": {…}}</tool_call>'),
+        Entry("qwen3_coder", f"{formats}:QWEN3_CODER", "<tool_call><function=…><parameter=…>value</parameter>…"),
+        Entry("glm4.5", f"{formats}:GLM45", "<tool_call>name<arg_key>…</arg_key><arg_value>…</arg_value>…"),
+        Entry("llama3_json", f"{formats}:LLAMA3_JSON", '{"name": …, "parameters": {…}}; …'),
+        Entry("pythonic", f"{formats}:PYTHONIC", "[name(key=value), …]"),
+        Entry("lfm2", f"{formats}:LFM2", "<|tool_call_start|>[name(key=value), …]<|tool_call_end|>"),
+        Entry("mistral", f"{formats}:MISTRAL", '[TOOL_CALLS] [{"name": …, "arguments": {…}, "id": …}, …]'),
+        Entry("mistral_v11", f"{formats}:MISTRAL_V11", "[TOOL_CALLS]name[ARGS]{…}…"),
+        Entry("deepseek_v3", f"{formats}:DEEPSEEK_V3", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>name ```json…"),
+        Entry("deepseek_v3.1", f"{formats}:DEEPSEEK_V31", "<｜tool▁call▁begin｜>name<｜tool▁sep｜>{…}…"),
+        Entry("kimi_k2", f"{formats}:KIMI_K2", "<|tool_call_begin|>functions.name:0<|tool_call_argument_begin|>{…}…"),
+    ]
 
 
 @hookimpl
@@ -90,5 +103,6 @@ def hermes_commands() -> list[Entry]:
         Entry("toolsets", f"{_CLI}._listings:toolsets", "List toolsets"),
         Entry("backends", f"{_CLI}._listings:backends", "List sandbox backends"),
         Entry("models", f"{_CLI}._listings:models", "List models"),
+        Entry("models formats", f"{_CLI}._listings:formats", "List text forms of tool calls"),
         Entry("envs", f"{_CLI}._listings:envs", "List environments"),
     ]

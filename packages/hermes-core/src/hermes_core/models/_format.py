@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
+from hermes_core.exceptions import ConfigError
 from hermes_core.models._message import Message
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ class ParsedText:
 
 
 class ToolCallFormat(Protocol):
-    """A text form of tool calls. `parse(render_turn(content, calls))` gives the same content and calls back."""
+    """A text form of tool calls. `parse(render_turn(content, calls))` gives the same content and calls back.
+
+    A class that derives from `MarkedFormat` gets scanning, rendering and the prompt, and says how one call looks.
+    """
 
     @property
     def name(self) -> str:
@@ -45,8 +49,18 @@ class ToolCallFormat(Protocol):
     def system_prompt(self, tools: Sequence[ToolDefinition]) -> str:
         """Tell the model which tools there are and how to call them."""
 
+    def for_tools(self, tools: Sequence[ToolDefinition]) -> ToolCallFormat:
+        """The format as a conversation with these tools speaks it.
+
+        One that writes values without their types reads them as the tools' schemas say.
+        """
+
     def render_turn(self, content: str, calls: Sequence[ToolCall]) -> str:
-        """Write an earlier assistant turn as text."""
+        """Write an earlier assistant turn as text.
+
+        Raises:
+            ValueError: The format has no words for a call. It has them for all that it parsed itself.
+        """
 
     def render_results(self, results: Sequence[Message]) -> str:
         """Write the `tool` messages that answer one turn as the text of one user message."""
@@ -59,6 +73,9 @@ def plain_messages(
 
     The format's own prompt opens it (before the text of a given system message), calls become text of their turn, and
     the results of a turn become one user message.
+
+    Raises:
+        ConfigError: The format has no words for a call of the conversation.
     """
     told = list(messages)
     if tools:
@@ -77,4 +94,8 @@ def plain_messages(
 def _plain_turn(form: ToolCallFormat, message: Message) -> Message:
     if not message.tool_calls:
         return message
-    return replace(message, content=form.render_turn(message.content, message.tool_calls), tool_calls=())
+    try:
+        text = form.render_turn(message.content, message.tool_calls)
+    except ValueError as error:
+        raise ConfigError(str(error), hint="continue this conversation in the format that it began with") from None
+    return replace(message, content=text, tool_calls=())

@@ -127,8 +127,9 @@ class ScriptedModel(Model):
 
     def conversation(self, start: ConversationStart) -> Conversation:
         """Begin the script from its first turn."""
-        form = self.config.tool_call_format
-        return _Recital(self._turns, self.tool_call_formats[form] if form else None, self.config.repeat_last)
+        name = self.config.tool_call_format
+        form = self.tool_call_formats[name].for_tools(start.tools) if name else None
+        return _Recital(self._turns, form, self.config.repeat_last)
 
 
 class _Recital:

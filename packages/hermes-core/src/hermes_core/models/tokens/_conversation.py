@@ -51,7 +51,7 @@ class TokenConversation:
         self._engine = engine
         self._tokenizer = tokenizer
         self._start = start
-        self._form = form
+        self._form = form.for_tools(start.tools)
         self._history = history
         self._heard: tuple[Message, ...] = ()
         self._said: Message | None = None

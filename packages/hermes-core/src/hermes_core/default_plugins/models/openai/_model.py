@@ -196,7 +196,7 @@ class NousModel(OpenAIModel):
 class _Chat:
     def __init__(self, model: OpenAIModel, start: ConversationStart, form: ToolCallFormat | None) -> None:
         self._model = model
-        self._form = form
+        self._form = form.for_tools(start.tools) if form else None
         self._tools = start.tools
         self._connection: Connection | None = None
         self._settings = sampling_to_wire(start.sampling)
