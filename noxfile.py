@@ -14,7 +14,7 @@ import nox
 
 PACKAGES = ("hermes-sandboxd", "hermes-core", "hermes-envs", "hermes-model-llamacpp")
 CONSTRAINTS = ("--constraint", "constraints.txt")
-TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "trio", "uv")
+TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "trio", "uv", "jinja2", "tokenizers")
 
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.error_on_missing_interpreters = True

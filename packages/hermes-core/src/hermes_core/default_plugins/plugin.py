@@ -50,6 +50,9 @@ def hermes_models() -> list[Entry]:
         Entry("openai", f"{_HERE}.models:OpenAIModel", "Any OpenAI-compatible chat endpoint"),
         Entry("openrouter", f"{_HERE}.models:OpenRouterModel", "openrouter:MODEL, a model of OpenRouter"),
         Entry("nous", f"{_HERE}.models:NousModel", "nous:MODEL, a model of Nous' hosted API"),
+        Entry("llamacpp", f"{_HERE}.models:LlamacppModel", "A llama.cpp server, exact tokens"),
+        Entry("vllm", f"{_HERE}.models:VllmModel", "A vLLM server, exact tokens"),
+        Entry("sglang", f"{_HERE}.models:SglangModel", "An SGLang server, exact tokens"),
     ]
 
 

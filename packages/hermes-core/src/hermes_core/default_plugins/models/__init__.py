@@ -6,6 +6,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hermes_core.default_plugins.models.engines import LlamacppModel as LlamacppModel
+    from hermes_core.default_plugins.models.engines import SglangModel as SglangModel
+    from hermes_core.default_plugins.models.engines import VllmModel as VllmModel
     from hermes_core.default_plugins.models.openai import NousModel as NousModel
     from hermes_core.default_plugins.models.openai import OpenAIModel as OpenAIModel
     from hermes_core.default_plugins.models.openai import OpenRouterModel as OpenRouterModel
@@ -13,16 +16,29 @@ if TYPE_CHECKING:
     from hermes_core.default_plugins.models.replay import ReplayModel as ReplayModel
     from hermes_core.default_plugins.models.scripted import ScriptedModel as ScriptedModel
 
-__all__ = ["NousModel", "OpenAIModel", "OpenRouterModel", "OracleModel", "ReplayModel", "ScriptedModel"]
+__all__ = [
+    "LlamacppModel",
+    "NousModel",
+    "OpenAIModel",
+    "OpenRouterModel",
+    "OracleModel",
+    "ReplayModel",
+    "ScriptedModel",
+    "SglangModel",
+    "VllmModel",
+]
 
 # The OpenAI SDK alone takes a second to import.
 _HOMES = {
+    "LlamacppModel": "engines",
     "NousModel": "openai",
     "OpenAIModel": "openai",
     "OpenRouterModel": "openai",
     "OracleModel": "oracle",
     "ReplayModel": "replay",
     "ScriptedModel": "scripted",
+    "SglangModel": "engines",
+    "VllmModel": "engines",
 }
 
 

@@ -1,0 +1,157 @@
+"""Requests to an engine's server: a deadline for each, a few retries, and our errors."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+
+from hermes_core.exceptions import ConfigError, ContextExceededError, ModelResponseError, ModelUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from hermes_core.default_plugins.models.engines._config import EngineConfig
+
+__all__ = ["EngineServer"]
+
+_SHOWN = 500
+_LONGEST_WAIT_S = 60.0
+_CONTEXT = re.compile(
+    r"exceed_context_size|context[ _-]?(?:length|window|size)|maximum (?:context|model|input|prompt) ?length|"
+    r"max_model_len|(?:prompt|input) is too long",
+    re.IGNORECASE,
+)
+
+
+class EngineServer:
+    """A client of one server.
+
+    Args:
+        engine: As errors call it.
+        config: Where it is, and how long to wait.
+    """
+
+    def __init__(self, engine: str, config: EngineConfig) -> None:
+        self.engine = engine
+        url = config.base_url if "://" in config.base_url else f"http://{config.base_url}"
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+            raise ConfigError(
+                f"{config.base_url!r} is no address of a server", hint="give -M base_url=http://HOST:PORT"
+            )
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self._config = config
+        self._places = anyio.Semaphore(config.max_concurrency)
+        key = config.api_key
+        self._http = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
+            timeout=None,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=config.max_concurrency),
+        )
+
+    async def __aenter__(self) -> Self:
+        """Nothing to acquire."""
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        with anyio.move_on_after(2, shield=True):
+            await self._http.aclose()
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """Ask for one JSON object; errors as for `post`."""
+        return await self._ask("GET", path, None)
+
+    async def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+        """Ask for one JSON object, again as far as that helps.
+
+        Raises:
+            ModelUnreachableError: There is no connection.
+            ModelResponseError: The server refused, answered with something unusable, or not in time.
+            ContextExceededError: The prompt does not fit.
+        """
+        return await self._ask("POST", path, body)
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> dict[str, Any]:
+        attempt = 0
+        while True:
+            last = attempt == self._config.max_retries
+            response: httpx.Response | None = None
+            try:
+                async with self._places:
+                    with anyio.fail_after(self._config.timeout_s):
+                        response = await self._http.request(method, self.url + path, json=body)
+            except TimeoutError:
+                raise ModelResponseError(
+                    f"{self.engine} at {self.url} did not answer {path} for {self._config.timeout_s:g} s",
+                    hint="-M timeout_s=SECONDS waits longer",
+                ) from None
+            except httpx.HTTPError as error:
+                if last:
+                    raise self._unreachable(error) from None
+            if response is not None and (last or not _is_passing(response)):
+                return self._object(path, response)
+            await anyio.sleep(_delay(response, attempt))
+            attempt += 1
+
+    def _unreachable(self, error: httpx.HTTPError) -> ModelUnreachableError:
+        if isinstance(error, httpx.ConnectError):
+            said = f"nothing answers at {self.url}"
+        else:
+            said = f"the connection to {self.engine} at {self.url} broke: {type(error).__name__}: {error}"
+        return ModelUnreachableError(said, hint=f"start {self.engine} there, or name another with --base-url URL")
+
+    def _object(self, path: str, response: httpx.Response) -> dict[str, Any]:
+        text = response.text
+        if response.status_code != httpx.codes.OK:
+            raise self._refusal(path, response.status_code, text)
+        try:
+            answer = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ModelResponseError(
+                f"{self.engine} answered {path} with something that is not JSON: {_line(text)}",
+                hint=f"see that {self.engine} itself listens at {self.url}",
+            ) from None
+        if not isinstance(answer, dict):
+            raise ModelResponseError(f"{self.engine} answered {path} with something that is no object: {_line(text)}")
+        if answer.get("error"):
+            raise self._refusal(path, response.status_code, text)
+        return answer
+
+    def _refusal(self, path: str, status: int, text: str) -> ModelResponseError | ContextExceededError:
+        said = _line(text)
+        if status in (200, 400, 413, 422, 500) and _CONTEXT.search(text):
+            return ContextExceededError(f"{self.engine}: {said}")
+        hints = {
+            401: "give -M api_key=KEY",
+            403: "give -M api_key=KEY",
+            404: f"see that {self.engine} itself listens at {self.url}",
+        }
+        return ModelResponseError(f"{self.engine} answered {path} with {status}: {said}", hint=hints.get(status))
+
+
+def _is_passing(response: httpx.Response) -> bool:
+    status = response.status_code
+    return (status in (408, 409, 425, 429) or status >= 500) and not _CONTEXT.search(response.text)
+
+
+def _delay(response: httpx.Response | None, attempt: int) -> float:
+    asked = response.headers.get("retry-after", "") if response is not None else ""
+    try:
+        return min(_LONGEST_WAIT_S, max(0.0, float(asked)))
+    except ValueError:
+        # Jitter keeps clients that failed together from coming back together.
+        return min(8.0, 0.25 * 2.0**attempt) * random.uniform(0.5, 1.0)
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"

@@ -1,0 +1,59 @@
+"""The provider `llamacpp` of core against the real server."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hermes_core.default_plugins.models.engines import LlamacppConfig, LlamacppModel
+from hermes_core.exceptions import ContextExceededError
+from hermes_core.models import ConversationStart, Message, Sampling
+from hermes_core.trajectory import SegmentRecorder
+from hermes_model_llamacpp import LlamaServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import httpx
+
+pytestmark = [pytest.mark.anyio, pytest.mark.local_model]
+
+
+async def test_the_mask_covers_exactly_what_the_server_returned(weights: Path) -> None:
+    returned: list[list[int]] = []
+    sent: list[list[int]] = []
+
+    async def see(response: httpx.Response) -> None:
+        if response.request.url.path == "/completion":
+            await response.aread()
+            answer: dict[str, Any] = response.json()
+            if "tokens" in answer and json.loads(response.request.content).get("return_tokens"):
+                sent.append(json.loads(response.request.content)["prompt"])
+                returned.append(answer["tokens"])
+
+    async with LlamaServer(weights, context=1024, parallel=2, tools_template=False) as server:
+        config = LlamacppConfig(base_url=server.address, api_key=server.api_key, max_tokens=24)
+        async with LlamacppModel(config) as model:
+            assert model.prefix_preserving
+            model._engine._server._http.event_hooks = {"response": [see]}  # type: ignore[union-attr]
+            start = ConversationStart("t", sampling=Sampling(temperature=1.0, seed=3, stop=("zzz",)))
+            conversation = model.conversation(start)
+            messages, recorder, text = [Message("user", "Answer with emoji only: how are you?")], SegmentRecorder(), ""
+            for _ in range(4):
+                turn = await conversation.respond(messages)
+                assert turn.tokens is not None
+                assert turn.tokens.logprobs_mode == "processed"
+                recorder.add(turn.tokens)
+                messages += [Message("assistant", turn.content), Message("user", "More emoji 😀, please.")]
+                text = await model._tokenizer.decode(turn.tokens.prompt_ids)
+            with pytest.raises(ContextExceededError, match="no room"):
+                await conversation.respond([Message("user", "many words " * 900)])
+    (segment,) = recorder.segments
+    trained = [one for one, mask in zip(segment.ids, segment.mask, strict=True) if mask]
+    assert len(returned) == 4
+    assert trained == [one for ids in returned for one in ids]
+    assert list(segment.ids[: len(sent[-1])]) == sent[-1]
+    assert text.count("<|im_start|>assistant") == 4
+    assert "<|im_end|><|im_end|>" not in text.replace("\n", "")
