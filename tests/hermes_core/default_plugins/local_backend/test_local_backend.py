@@ -166,7 +166,8 @@ async def test_cleanup_removes_what_nobody_holds_and_leaves_what_lives(owner: st
         states = {info.name: info.state for info in await other.list(owner)}
         assert states == {"alive": "running", "dead": "left behind"}
         assert not await other.cleanup(f"{owner}x")
-        assert [info.name for info in await other.cleanup(owner)] == ["dead"]
+        # A daemon that another test starts meanwhile may be quicker: it removes what is left beside it.
+        assert {info.name for info in await other.cleanup(owner)} <= {"dead"}
         assert not any(path.exists() for path in left)
         assert await other.cleanup(owner) == []
         assert [(info.name, info.state) for info in await other.list(owner)] == [("alive", "running")]
