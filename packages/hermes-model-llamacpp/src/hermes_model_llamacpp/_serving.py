@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -17,6 +18,7 @@ from hermes_model_llamacpp._binary import BinaryServer
 from hermes_model_llamacpp._server import LlamaServer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -127,21 +129,10 @@ def _hint(serving: Serving) -> str:
 
 
 def _server(serving: Serving) -> AbstractAsyncContextManager[_Server]:
-    if serving.binary is None:
-        return LlamaServer(
-            serving.path,
-            context=serving.context,
-            parallel=serving.slots,
-            host=serving.host,
-            port=serving.port,
-            threads_http=serving.threads_http,
-            api_key=serving.key,
-            alias=serving.alias,
-            log=serving.log,
-            start_timeout_s=_START_TIMEOUT_S,
-        )
-    return BinaryServer(
-        serving.binary,
+    start: Callable[..., AbstractAsyncContextManager[_Server]] = (
+        LlamaServer if serving.binary is None else partial(BinaryServer, serving.binary)
+    )
+    return start(
         serving.path,
         context=serving.context,
         parallel=serving.slots,

@@ -7,15 +7,15 @@ import os
 import struct
 import termios
 import time
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable
 
+from hermes_sandboxd._inflow import Inflow
 from hermes_sandboxd._limits import limited_argv
 from hermes_sandboxd._link import Outflow
 from hermes_sandboxd._output import KeptOutput
 from hermes_sandboxd._protocol import INLINE_BYTES, answer, notification
-from hermes_sandboxd._reactor import READ, WRITE
+from hermes_sandboxd._reactor import READ
 from hermes_sandboxd._surroundings import LaunchError
 
 if TYPE_CHECKING:
@@ -44,11 +44,7 @@ class Command:
         self._names = _STREAMS if params["report"] else _STREAMS[:_REPORT]
         self._kept = [KeptOutput(params["output_cap"]) for _ in self._names]
         self._pipes = [-1 for _ in self._names]
-        self._stdin = -1
-        self._input: deque[memoryview] = deque()
-        self._input_ended = "body" not in params
-        if body:
-            self._input.append(memoryview(body))
+        self._input = Inflow(around.reactor, body, "body" not in params, self._credit, self._credit)
         self._pid = 0
         self._pidfd = -1
         self._started = 0.0
@@ -68,8 +64,8 @@ class Command:
         self._pidfd = os.pidfd_open(self._pid)
         self._reactor.add(self._pidfd, READ, lambda _: self._exited())
         self._watch_output()
-        if self._stdin >= 0:
-            self._watch_input()
+        if self._input.open:
+            self._input.watch()
         self._reactor.set_timer(self._started + self._params["timeout_s"], self._time_out)
 
     def _spawn(self) -> None:
@@ -78,9 +74,9 @@ class Command:
         streams = [self._around.null, *outputs]
         if params["merge"]:
             streams.insert(2, outputs[0])
-        if self._input or not self._input_ended:
-            streams[0], self._stdin = os.pipe()
-            os.set_blocking(self._stdin, False)
+        if not self._input.empty:
+            streams[0], stdin = os.pipe()
+            self._input.write_to(stdin)
         argv = limited_argv(params["argv"], params["cpu_s"])
         try:
             self._pid = self._around.launch(argv, params["cwd"], params["env"], streams)
@@ -97,9 +93,10 @@ class Command:
         return writing
 
     def _finish_unstarted(self, error: LaunchError) -> None:
-        for descriptor in (*self._pipes, self._stdin):
+        for descriptor in self._pipes:
             if descriptor >= 0:
                 os.close(descriptor)
+        self._input.close()
         self._take(0 if self._params["merge"] else 1, f"hermes: {error}\n".encode(errors="replace"))
         self._report(error.exit_code << 8, self._around.observed.take())
 
@@ -145,49 +142,10 @@ class Command:
 
     def data(self, body: bytes, end: bool) -> None:
         """Take a chunk of standard input."""
-        if self._pid and self._stdin < 0:
+        if self._pid and not self._input.open:
             self._credit(len(body))
-            return
-        if body:
-            self._input.append(memoryview(body))
-        self._input_ended = self._input_ended or end
-        if self._stdin >= 0:
-            self._watch_input()
-
-    def _watch_input(self) -> None:
-        if self._input:
-            self._reactor.add(self._stdin, WRITE, lambda _: self._feed())
-        elif self._input_ended:
-            self._close_input()
         else:
-            # A reader that went away would be reported again and again.
-            self._reactor.remove(self._stdin)
-
-    def _feed(self) -> None:
-        chunk = self._input[0]
-        try:
-            written = os.write(self._stdin, chunk)
-        except BlockingIOError:
-            return
-        except OSError:
-            # The command does not read its input to the end, which is its own affair.
-            self._close_input()
-            return
-        if written < len(chunk):
-            self._input[0] = chunk[written:]
-        else:
-            self._input.popleft()
-        self._credit(written)
-        if not self._input:
-            self._watch_input()
-
-    def _close_input(self) -> None:
-        if self._stdin >= 0:
-            self._reactor.remove(self._stdin)
-            os.close(self._stdin)
-            self._stdin = -1
-        self._credit(sum(len(chunk) for chunk in self._input))
-        self._input.clear()
+            self._input.add(body, end)
 
     def _credit(self, count: int) -> None:
         if count and "body" in self._params:
@@ -241,7 +199,7 @@ class Command:
         for index in range(len(self._names)):
             if self._pipes[index] >= 0 and self._read(index) != 0:
                 self._drain(index)
-        self._close_input()
+        self._input.close()
         said = self._kept[0 if self._params["merge"] else 1].end() if status else b""
         self._report(status, self._around.observed.named(status, usage, self._params["cpu_s"], said))
 

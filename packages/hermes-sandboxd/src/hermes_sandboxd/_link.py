@@ -98,7 +98,6 @@ class Outflow:
         self._id = request_id
         self._window = WINDOW_BYTES
         self._queue: deque[tuple[str, str, int, memoryview]] = deque()
-        self.started = False
 
     @property
     def open(self) -> bool:
@@ -129,7 +128,6 @@ class Outflow:
             if size < len(data):
                 self._queue.appendleft((method, channel, offset + size, data[size:]))
             self._window -= size
-            self.started = True
             name = "stream" if method == "output" else "channel"
             message = notification(method, **{"id": self._id, name: channel, "offset": offset})
             self._link.send(message, bytes(data[:size]))

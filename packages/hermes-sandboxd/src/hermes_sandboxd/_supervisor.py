@@ -150,7 +150,6 @@ class Supervisor:
         self._watchdog = Watchdog(self._around, spec)
         self._operation: Operation | None = None
         self._id: int | None = None
-        self._init = joined.init_pidfd
         self._reactor.add(joined.init_pidfd, READ, self._died)
         if spec["level"] != "namespaces":
             self._around.adopt_orphans(joined.children)

@@ -78,9 +78,3 @@ def _is_somebody(uid: int) -> bool:
     except KeyError:
         return False
     return True
-
-
-def release(claim: tuple[int, int] | None) -> None:
-    """Give a claim back."""
-    if claim is not None:
-        os.close(claim[1])

@@ -12,12 +12,12 @@ import json
 import os
 import signal
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
+from hermes_sandboxd._inflow import Inflow
 from hermes_sandboxd._link import Outflow
 from hermes_sandboxd._protocol import CHUNK_BYTES, INLINE_BYTES, Refusal, answer, notification, refusal
-from hermes_sandboxd._reactor import READ, WRITE
+from hermes_sandboxd._reactor import READ
 from hermes_sandboxd._spawning import DEFAULT_SIGNALS
 
 if TYPE_CHECKING:
@@ -55,16 +55,14 @@ class Worker:
         self.params = params
         self.path = around.path(params["path"])
         self.workspace = around.workspace
-        self._input: deque[memoryview] = deque()
-        if body and self.takes_body:
-            self._input.append(memoryview(body))
-        self._input_ended = "body" not in params
-        self.body_size: int = len(body) if self._input_ended else params["body"]["size"]
+        ended = "body" not in params
+        self._input = Inflow(around.reactor, body if self.takes_body else b"", ended, self._credit)
+        self.body_size: int = len(body) if ended else params["body"]["size"]
         self._first: list[bytes] | None = []
         """The beginning of the answer's body, as long as it fits into the answer's frame; None once it does not."""
         self._sent = 0
         self._pid = 0
-        self._pidfd = self._stdin = self._stdout = self._report = -1
+        self._pidfd = self._stdout = self._report = -1
         self._result: dict[str, Any] | None = None
         self._cancelled = False
 
@@ -81,72 +79,38 @@ class Worker:
 
     def start(self) -> None:
         """Fork the child."""
-        stdin, self._stdin = os.pipe()
+        stdin, body = os.pipe()
         self._stdout, stdout = os.pipe()
         self._report, report = os.pipe()
         try:
             self._pid = self._around.fork()
         except OSError as error:
-            for descriptor in (stdin, stdout, report, self._stdin, self._stdout, self._report):
+            for descriptor in (stdin, stdout, report, body, self._stdout, self._report):
                 os.close(descriptor)
             raise Refusal("interrupted", f"no process can be started in the slot: {error.strerror}") from None
         if self._pid == 0:
             _serve(self, stdin, stdout, report, self._around.null)
         for descriptor in (stdin, stdout, report):
             os.close(descriptor)
-        for descriptor in (self._stdin, self._stdout, self._report):
+        self._input.write_to(body)
+        for descriptor in (self._stdout, self._report):
             os.set_blocking(descriptor, False)
         self._pidfd = os.pidfd_open(self._pid)
         self._reactor.add(self._pidfd, READ, lambda _: self._ended(self._around.reap(self._pid)[0]))
         self._watch_output()
-        self._watch_input()
+        self._input.watch()
         self._reactor.set_timer(time.monotonic() + _LOOK_S, self._look)
 
     # The request's body, on its way to the child.
 
     def data(self, body: bytes, end: bool) -> None:
         """Take a chunk of the request's body."""
-        if self._stdin < 0:
-            return
-        if body:
-            self._input.append(memoryview(body))
-        self._input_ended = self._input_ended or end
-        self._watch_input()
+        if self._input.open:
+            self._input.add(body, end)
 
-    def _watch_input(self) -> None:
-        if self._input:
-            self._reactor.add(self._stdin, WRITE, lambda _: self._feed())
-        elif self._input_ended:
-            self._close_input()
-        else:
-            # A child that went away would be reported again and again.
-            self._reactor.remove(self._stdin)
-
-    def _feed(self) -> None:
-        chunk = self._input[0]
-        try:
-            written = os.write(self._stdin, chunk)
-        except BlockingIOError:
-            return
-        except OSError:
-            # The child needs no more of it: it is about to end.
-            self._close_input()
-            return
-        if written < len(chunk):
-            self._input[0] = chunk[written:]
-        else:
-            self._input.popleft()
+    def _credit(self, count: int) -> None:
         if "body" in self.params:
-            self._around.link.send(notification("credit", id=self._id, bytes=written))
-        if not self._input:
-            self._watch_input()
-
-    def _close_input(self) -> None:
-        if self._stdin >= 0:
-            self._reactor.remove(self._stdin)
-            os.close(self._stdin)
-            self._stdin = -1
-        self._input.clear()
+            self._around.link.send(notification("credit", id=self._id, bytes=count))
 
     # The answer's body, on its way from the child.
 
@@ -226,7 +190,7 @@ class Worker:
         self._reactor.clear_timer(self._look)
         self._reactor.remove(self._pidfd)
         os.close(self._pidfd)
-        self._close_input()
+        self._input.close()
         outcome = self._read_report()
         if self._cancelled:
             self._refuse(_CANCELLED)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from hermes_core.observers._events import SandboxFinished, SandboxStarted
+from hermes_core.sandbox import PassingBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
-
     from anyio.abc import ByteStream
-    from pydantic import BaseModel
 
     from hermes_core.observers._hub import ObserverHub
-    from hermes_core.sandbox import Capabilities, Sandbox, SandboxBackend, SandboxInfo, SandboxSpec
+    from hermes_core.sandbox import Sandbox, SandboxBackend, SandboxSpec
 
 __all__ = ["WatchedBackend"]
 
 
-class WatchedBackend:
+class WatchedBackend(PassingBackend):
     """Passes everything on to a backend, and posts when a sandbox has started and when it is stopped.
 
     Args:
@@ -28,48 +25,14 @@ class WatchedBackend:
     """
 
     def __init__(self, backend: SandboxBackend, hub: ObserverHub) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self._hub = hub
-
-    @property
-    def name(self) -> str:
-        """As of the backend."""
-        return self._backend.name
-
-    @property
-    def config(self) -> BaseModel:
-        """As of the backend."""
-        return self._backend.config
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """As of the backend."""
-        return self._backend.capabilities
 
     async def start(self, spec: SandboxSpec, owner: str, name: str) -> Sandbox:
         """Start one sandbox and tell of it."""
-        sandbox = await self._backend.start(spec, owner, name)
+        sandbox = await super().start(spec, owner, name)
         self._hub.post(SandboxStarted(sandbox.name, self.name))
         return _WatchedSandbox(sandbox, self._hub, self.name)
-
-    async def list(self, owner: str | None = None) -> Sequence[SandboxInfo]:
-        """As of the backend."""
-        return await self._backend.list(owner)
-
-    async def cleanup(self, owner: str | None = None) -> Sequence[SandboxInfo]:
-        """As of the backend."""
-        return await self._backend.cleanup(owner)
-
-    async def __aenter__(self) -> Self:
-        """As of the backend."""
-        await self._backend.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """As of the backend."""
-        await self._backend.__aexit__(exc_type, exc, traceback)
 
 
 class _WatchedSandbox:

@@ -14,6 +14,7 @@ from hermes_core.sandbox._isolation import (
     check_isolation,
 )
 from hermes_core.sandbox._jobs import JobInfo, JobOutput
+from hermes_core.sandbox._passing_backend import PassingBackend
 from hermes_core.sandbox._protocol import (
     Capabilities,
     NetworkPolicy,
@@ -60,6 +61,7 @@ __all__ = [
     "NetworkPolicy",
     "OpenedSlot",
     "OutputCallback",
+    "PassingBackend",
     "Runtime",
     "Sandbox",
     "SandboxBackend",

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from hermes_core.default_plugins.tool_call_formats._names import NAME, written_name
-from hermes_core.default_plugins.tool_call_formats._qwen3_coder import read_key
 from hermes_core.default_plugins.tool_call_formats._untyped_values import (
-    AS_JSON,
-    Types,
-    types_of,
-    whole_json,
+    UntypedFormat,
+    read_key,
     write_key,
     write_value,
 )
 from hermes_core.execution import ToolCall
-from hermes_core.models import MarkedFormat, skip_whitespace
+from hermes_core.models import skip_whitespace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from hermes_core.execution import JsonValue, ToolDefinition
+    from hermes_core.execution import JsonValue
 
 __all__ = ["GLM45", "GlmFormat"]
 
@@ -30,7 +25,7 @@ _BETWEEN = re.compile(r"</arg_key>\s*<arg_value")
 _END_VALUE = "</arg_value>"
 
 
-class GlmFormat(MarkedFormat):
+class GlmFormat(UntypedFormat):
     """Calls as a name and pairs of tags, a key and a value each; a value is taken to the letter."""
 
     name = "glm4.5"
@@ -42,14 +37,6 @@ A call is the function's name and its arguments, a key and a value each:
 <arg_value>VALUE</arg_value>
 </tool_call>
 Strings are written as they are, other values as JSON."""
-
-    def __init__(self, types: Types | None = None) -> None:
-        super().__init__()
-        self._types = types or Types()
-
-    def for_tools(self, tools: Sequence[ToolDefinition]) -> Self:
-        """Read values as the schemas say."""
-        return type(self)(types_of(tools))
 
     def read_call(self, text: str, start: int) -> tuple[ToolCall, int]:
         """Read the name, the pairs, and the closing tag."""
@@ -67,25 +54,19 @@ Strings are written as they are, other values as JSON."""
             raise ValueError("<arg_key> or </tool_call> is expected")
         return ToolCall(name, arguments), position + len(self.closer)
 
-    def write_calls(self, calls: Sequence[ToolCall]) -> str:
-        """One block for each call."""
-        return "\n".join(self._write(call) for call in calls)
-
     def _read_pair(self, text: str, start: int, tool: str) -> tuple[str, JsonValue, int]:
         key, position = read_key(text, start)
         between = _BETWEEN.match(text, position)
         if not between:
             raise ValueError(f"<arg_value> is expected after the key {key[:100]!r}")
-        position = between.end()
-        as_json = text.startswith(AS_JSON, position)
-        position += len(AS_JSON) if as_json else 0
-        end = text.find(_END_VALUE, position)
-        if not text.startswith(">", position) or end < 0:
+        found = self.find_value(text, between.end(), _END_VALUE)
+        if found is None:
             raise ValueError(f"the value of {key[:100]!r} is not closed")
-        value = text[position + 1 : end]
-        return key, whole_json(value) if as_json else self._types.read(tool, key, value), end + len(_END_VALUE)
+        value, as_json, end = found
+        return key, self.read_value(tool, key, value, as_json), end
 
-    def _write(self, call: ToolCall) -> str:
+    def write_call(self, call: ToolCall) -> str:
+        """A block."""
         pairs = []
         for key, value in call.arguments.items():
             mark, written = write_value(value)

@@ -8,21 +8,24 @@ as a JSON string in a tag that says so: ` type="json"`.
 from __future__ import annotations
 
 import json
+import re
+from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from hermes_core.models import decode_json_value
+from hermes_core.models import MarkedFormat, decode_json_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hermes_core.execution import JsonValue, ToolDefinition
+    from hermes_core.execution import JsonValue, ToolCall, ToolDefinition
 
-__all__ = ["AS_JSON", "Types", "types_of", "whole_json", "write_key", "write_value"]
+__all__ = ["AS_JSON", "UntypedFormat", "read_key", "types_of", "write_key", "write_value"]
 
 AS_JSON = ' type="json"'
 """What a tag carries whose value is JSON, whatever the schema says."""
 
+_KEY = re.compile(r'[^\s<>"]+')
 _PYTHONIC: dict[str, JsonValue] = {"True": True, "False": False, "None": None}  # as Jinja writes them
 
 
@@ -44,6 +47,64 @@ class Types:
         except ValueError:
             return text
         return text if isinstance(value, str) else value
+
+
+class UntypedFormat(MarkedFormat):
+    """A format whose values carry no types.
+
+    Args:
+        types: What the tools' schemas say of them.
+    """
+
+    def __init__(self, types: Types | None = None) -> None:
+        super().__init__()
+        self._types = types or Types()
+
+    def for_tools(self, tools: Sequence[ToolDefinition]) -> Self:
+        """Read values as the schemas say."""
+        return type(self)(types_of(tools))
+
+    def write_calls(self, calls: Sequence[ToolCall]) -> str:
+        """One block for each call."""
+        return "\n".join(self.write_call(call) for call in calls)
+
+    @abstractmethod
+    def write_call(self, call: ToolCall) -> str:
+        """Write one call."""
+
+    def find_value(self, text: str, start: int, closer: str) -> tuple[str, bool, int] | None:
+        """Find the text of a value, whether it is marked as JSON, and where it ends; None if it is not closed.
+
+        Args:
+            text: The turn.
+            start: Where the opening tag goes on behind its name.
+            closer: The closing tag.
+        """
+        as_json = text.startswith(AS_JSON, start)
+        start += len(AS_JSON) if as_json else 0
+        end = text.find(closer, start)
+        if not text.startswith(">", start) or end < 0:
+            return None
+        return text[start + 1 : end], as_json, end + len(closer)
+
+    def read_value(self, tool: str, key: str, text: str, as_json: bool) -> JsonValue:
+        """Decide what the text of a value is."""
+        return whole_json(text) if as_json else self._types.read(tool, key, text)
+
+
+def read_key(text: str, start: int) -> tuple[str, int]:
+    """Read a key, plain or as a JSON string; gives where it ends.
+
+    Raises:
+        ValueError: None begins at `start`.
+    """
+    if text.startswith('"', start):
+        value, end = decode_json_value(text, start)
+        return str(value), end
+    key = _KEY.match(text, start)
+    if not key:
+        raise ValueError("the name of a parameter is expected")
+    return key.group(), key.end()
 
 
 def types_of(tools: Sequence[ToolDefinition]) -> Types:
