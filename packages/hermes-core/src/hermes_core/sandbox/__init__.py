@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hermes_core.sandbox._artifacts import MAX_ENTRIES, Archive, Entry, EntryKind, Extracted, Listing
 from hermes_core.sandbox._client import OutputCallback, SandboxClient, SandboxFacts
+from hermes_core.sandbox._file_requests import MAX_FILE_BYTES, FileContent
 from hermes_core.sandbox._isolation import (
     ISOLATION_LEVELS,
     IsolationLevel,
@@ -25,15 +26,8 @@ from hermes_core.sandbox._protocol import (
     SandboxState,
 )
 from hermes_core.sandbox._runtime import Runtime, host_runtime
-from hermes_core.sandbox._slot_client import (
-    MAX_FILE_BYTES,
-    MAX_OUTPUT_CAP,
-    OUTPUT_CAP,
-    CommandOutcome,
-    FileContent,
-    OpenedSlot,
-    SlotClient,
-)
+from hermes_core.sandbox._slot_client import CommandOutcome, OpenedSlot, SlotClient
+from hermes_core.sandbox._slot_requests import MAX_OUTPUT_CAP, OUTPUT_CAP
 from hermes_core.sandbox._unix_stream import UnixStream, connect_unix
 
 if TYPE_CHECKING:

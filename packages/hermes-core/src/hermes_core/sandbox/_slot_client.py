@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from anyio import to_thread
-
-from hermes_core.sandbox._artifacts import MAX_ENTRIES, Archive, Extracted, Listing, read_entries
-from hermes_core.sandbox._jobs import JobInfo, JobOutput
+from hermes_core.sandbox._file_requests import FileRequests
+from hermes_core.sandbox._job_requests import JobRequests
 from hermes_core.sandbox._refusals import UnknownSlotError
+from hermes_core.sandbox._slot_requests import OUTPUT_CAP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,27 +17,7 @@ if TYPE_CHECKING:
     from hermes_core.sandbox._isolation import LimitValue
     from hermes_core.sandbox._protocol import NetworkPolicy
 
-__all__ = [
-    "MAX_FILE_BYTES",
-    "MAX_OUTPUT_CAP",
-    "OUTPUT_CAP",
-    "CommandOutcome",
-    "FileContent",
-    "OpenedSlot",
-    "SlotClient",
-]
-
-MAX_FILE_BYTES = 256 << 20
-"""Default cap on a file that is read or written."""
-
-OUTPUT_CAP = 1 << 20
-"""Default number of bytes that are kept of each output stream."""
-
-MAX_OUTPUT_CAP = 64 << 20
-"""The highest number of bytes that can be kept of an output."""
-
-JOIN_IN_THREAD_BYTES = 8 << 20
-PARSE_IN_THREAD_BYTES = 1 << 20
+__all__ = ["CommandOutcome", "OpenedSlot", "SlotClient"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +61,7 @@ class CommandOutcome:
     report: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FileContent:
-    """A file, or a part of one.
-
-    Attributes:
-        data: Its bytes.
-        size: Bytes of the whole file.
-        sha256: Of the whole file in hexadecimal, if asked for.
-    """
-
-    data: bytes = field(repr=False)
-    size: int
-    sha256: str | None
-
-
-class SlotClient:
+class SlotClient(JobRequests, FileRequests):
     """Makes requests about one slot.
 
     Args:
@@ -110,17 +74,11 @@ class SlotClient:
     def __init__(
         self, client: SandboxClient, index: int, *, cpu_s: float | None = None, output_cap: int = OUTPUT_CAP
     ) -> None:
-        self._client = client
+        super().__init__(client, index)
         self._cpu_s = cpu_s
         self._output_cap = output_cap
-        self.index = index
         self.opened: OpenedSlot | None = None
         """What the slot is like; None before `open`."""
-
-    @property
-    def sandbox(self) -> SandboxClient:
-        """The client of its sandbox."""
-        return self._client
 
     async def open(
         self,
@@ -242,246 +200,6 @@ class SlotClient:
             b"".join(bodies["report"]) if report else None,
         )
 
-    async def start(
-        self,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-        pty: tuple[int, int] | None = None,
-        output_cap: int = OUTPUT_CAP,
-    ) -> int:
-        """Start a background process, which lives until it ends, is killed, or the lease ends; return its number.
-
-        Args:
-            argv: The program and its arguments.
-            env: Variables on top of the slot's.
-            cwd: Where to run it, relative to the workspace; None for the workspace.
-            pty: Rows and columns of a terminal of its own; None for pipes.
-            output_cap: Bytes to keep of its output: the last ones.
-
-        Raises:
-            SlotJobError: It cannot be started, or too many run.
-        """
-        params = {
-            "slot": self.index,
-            "argv": list(argv),
-            "cwd": cwd,
-            "env": dict(env) if env else {},
-            "pty": None if pty is None else {"rows": pty[0], "columns": pty[1]},
-            "output_cap": output_cap,
-        }
-        return int((await self._ask("slot.start", params))["job"])
-
-    async def poll(self, job: int, *, offset: int = 0, max_bytes: int = OUTPUT_CAP, wait_s: float = 0.0) -> JobOutput:
-        """Fetch output of a background process, and learn how it is.
-
-        Args:
-            job: Its number.
-            offset: First byte to fetch, counted from the start of the whole output.
-            max_bytes: Fetch no more than this.
-            wait_s: Wait up to so many seconds (at most 10) for output beyond `offset` or the end of the process. All
-                other requests of the slot wait meanwhile.
-
-        Raises:
-            SlotJobError: There is no such job.
-        """
-        params = {"slot": self.index, "job": job, "offset": offset, "max_bytes": max_bytes, "wait_s": wait_s}
-        exchange = await self._client.request("slot.poll", params, slot=self.index)
-        result = cast("Mapping[str, Any]", exchange.result)
-        return JobOutput(
-            result["running"],
-            result["exit_code"],
-            result["signal"],
-            result["limit"],
-            result["offset"],
-            result["end"],
-            result["foreground"],
-            tuple((at, seconds) for at, seconds in result["times"]),
-            await _join(exchange.bodies()["output"]),
-        )
-
-    async def input(self, job: int, data: bytes | memoryview = b"", *, end: bool = False) -> int:
-        """Send input to a background process, or type it in its terminal; return how many bytes.
-
-        It waits only if more than 1 MiB is to be read by the process still, and then holds up all other requests of
-        the slot.
-
-        Args:
-            job: Its number.
-            data: The input.
-            end: Close the standard input afterwards; in a terminal, type the end-of-file character.
-
-        Raises:
-            SlotJobError: There is no such job, or it takes no input any more.
-        """
-        params = {"slot": self.index, "job": job, "end": end}
-        exchange = await self._client.request("slot.input", params, slot=self.index, body=data)
-        return int(cast("Mapping[str, Any]", exchange.result)["size"])
-
-    async def resize(self, job: int, rows: int, columns: int) -> None:
-        """Change the size of a job's terminal.
-
-        Raises:
-            SlotJobError: There is no such job, or it has no terminal.
-        """
-        await self._ask("slot.resize", {"slot": self.index, "job": job, "rows": rows, "columns": columns})
-
-    async def kill(self, job: int, signal: int = 9) -> None:
-        """Signal a background process; nothing happens if it has ended.
-
-        Args:
-            job: Its number.
-            signal: 9 kills its whole session and every descendant; any other signal goes to the foreground of its
-                terminal, or to its process group without one.
-
-        Raises:
-            SlotJobError: There is no such job.
-        """
-        await self._ask("slot.kill", {"slot": self.index, "job": job, "signal": int(signal)})
-
-    async def jobs(self) -> list[JobInfo]:
-        """Return the background processes that are remembered, in order of their start."""
-        result = await self._ask("slot.jobs", {"slot": self.index})
-        return [
-            JobInfo(
-                entry["job"],
-                tuple(entry["argv"]),
-                entry["running"],
-                entry["exit_code"],
-                entry["signal"],
-                entry["age_s"],
-            )
-            for entry in result["jobs"]
-        ]
-
-    async def read(
-        self,
-        path: str,
-        *,
-        offset: int = 0,
-        length: int | None = None,
-        max_bytes: int = MAX_FILE_BYTES,
-        sha256: bool = False,
-    ) -> FileContent:
-        """Read a regular file.
-
-        Args:
-            path: Absolute, or relative to the workspace.
-            offset: First byte to read.
-            length: How many bytes to read; None for all that follow.
-            max_bytes: Refuse to read more than this.
-            sha256: Ask for the digest of the whole file.
-
-        Raises:
-            SlotFileError: It cannot be read; `kind` says why.
-        """
-        params = {
-            "slot": self.index,
-            "path": path,
-            "offset": offset,
-            "length": length,
-            "max_bytes": max_bytes,
-            "sha256": sha256,
-        }
-        exchange = await self._client.request("slot.read", params, slot=self.index)
-        result = cast("Mapping[str, Any]", exchange.result)
-        return FileContent(await _join(exchange.bodies()["content"]), result["size"], result.get("sha256"))
-
-    async def write(
-        self,
-        path: str,
-        data: bytes | memoryview,
-        *,
-        mode: int = 0o644,
-        parents: bool = True,
-        max_bytes: int = MAX_FILE_BYTES,
-    ) -> int:
-        """Write a regular file, replacing what was there; return its size in bytes.
-
-        Args:
-            path: Absolute, or relative to the workspace.
-            data: What to write.
-            mode: Its permission bits.
-            parents: Make missing folders on the way.
-            max_bytes: Refuse to write more than this.
-
-        Raises:
-            SlotFileError: It cannot be written; `kind` says why.
-        """
-        params = {"slot": self.index, "path": path, "mode": mode, "parents": parents, "max_bytes": max_bytes}
-        exchange = await self._client.request("slot.write", params, slot=self.index, body=data)
-        return int(cast("Mapping[str, Any]", exchange.result)["size"])
-
-    async def list(self, path: str, *, recursive: bool = True, max_entries: int = MAX_ENTRIES) -> Listing:
-        """List a folder, following no link; what is no folder is listed alone.
-
-        Args:
-            path: Absolute, or relative to the workspace.
-            recursive: Whether to list what is in the folders below, too.
-            max_entries: How many entries to return at most.
-
-        Raises:
-            SlotFileError: It cannot be listed; `kind` says why.
-        """
-        params = {"slot": self.index, "path": path, "recursive": recursive, "max_entries": max_entries}
-        exchange = await self._client.request("slot.list", params, slot=self.index)
-        result = cast("Mapping[str, Any]", exchange.result)
-        data = await _join(exchange.bodies()["entries"])
-        if len(data) <= PARSE_IN_THREAD_BYTES:
-            entries = read_entries(data)
-        else:
-            entries = await to_thread.run_sync(read_entries, data)
-        return Listing(entries, result["truncated"], result["unreadable"])
-
-    async def archive(self, path: str, *, max_bytes: int = MAX_FILE_BYTES, max_entries: int = MAX_ENTRIES) -> Archive:
-        """Pack a folder's content, or a file, following no link.
-
-        Args:
-            path: Absolute, or relative to the workspace.
-            max_bytes: Refuse more bytes than this of all files together.
-            max_entries: Refuse more files, folders and links.
-
-        Raises:
-            SlotFileError: It cannot be packed; `kind` says why.
-        """
-        params = {"slot": self.index, "path": path, "max_bytes": max_bytes, "max_entries": max_entries}
-        exchange = await self._client.request("slot.archive", params, slot=self.index)
-        result = cast("Mapping[str, Any]", exchange.result)
-        return Archive(
-            await _join(exchange.bodies()["content"]),
-            result["kind"],
-            result["entries"],
-            result["size"],
-            result["skipped"],
-            result["shortened"],
-        )
-
-    async def extract(
-        self,
-        path: str,
-        data: bytes | memoryview,
-        *,
-        max_bytes: int = MAX_FILE_BYTES,
-        max_entries: int = MAX_ENTRIES,
-    ) -> Extracted:
-        """Unpack a tar archive, compressed with gzip or not, to a folder, which is made if it is missing.
-
-        Args:
-            path: Absolute, or relative to the workspace.
-            data: The archive.
-            max_bytes: Refuse to write more bytes than this.
-            max_entries: Refuse to make more files, folders and links.
-
-        Raises:
-            SlotFileError: It cannot be unpacked; `kind` says why. Nothing was written if that is `bad_archive`,
-                `too_large` or `is_directory`.
-        """
-        params = {"slot": self.index, "path": path, "max_bytes": max_bytes, "max_entries": max_entries}
-        exchange = await self._client.request("slot.extract", params, slot=self.index, body=data)
-        result = cast("Mapping[str, Any]", exchange.result)
-        return Extracted(result["entries"], result["size"])
-
     async def reset(self) -> None:
         """Kill everything in the slot, empty it, verify that, and close it.
 
@@ -497,16 +215,3 @@ class SlotClient:
     def cancel_all(self) -> None:
         """Ask every request of this slot to end, without waiting."""
         self._client.cancel_slot(self.index)
-
-    async def _ask(self, method: str, params: dict[str, Any]) -> Mapping[str, Any]:
-        exchange = await self._client.request(method, params, slot=self.index)
-        return cast("Mapping[str, Any]", exchange.result)
-
-
-async def _join(chunks: list[bytes]) -> bytes:
-    if len(chunks) == 1:
-        return chunks[0]
-    if sum(map(len, chunks)) <= JOIN_IN_THREAD_BYTES:
-        return b"".join(chunks)
-    # Copying hundreds of megabytes would hold up everyone else; bytes.join lets go of the interpreter lock.
-    return await to_thread.run_sync(b"".join, chunks)
