@@ -121,6 +121,17 @@ class Surroundings:
             self.children.add(pid)
         return pid
 
+    def look_at(self, pid: int) -> int | None:
+        """Return the wait status of a child of `fork` if it has ended; kill one that the agent has stopped."""
+        found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+        if not found:
+            return None
+        if os.WIFSTOPPED(status):
+            os.kill(pid, signal.SIGKILL)
+            return None
+        self.children.discard(pid)
+        return status
+
     def adopt_orphans(self, listing: int) -> None:
         """Reap the slot's orphans from now on: they become children of this process.
 

@@ -124,13 +124,9 @@ class Watchdog:
 
     def _look_after_child(self) -> None:
         """See that nobody has stopped the child, so that it would never end."""
-        pid, status = os.waitpid(self._worker, os.WNOHANG | os.WUNTRACED)
-        if pid and os.WIFSTOPPED(status):
-            os.kill(self._worker, signal.SIGKILL)
-        elif pid == 0:
+        if self._around.look_at(self._worker) is None:
             self._around.reactor.set_timer(time.monotonic() + _WORKSPACE_S, self._look_after_child)
         else:
-            self._around.children.discard(self._worker)
             self._worker = 0
 
     def _measured(self) -> None:

@@ -177,14 +177,11 @@ class Worker:
 
     def _look(self) -> None:
         """See that nobody has stopped the child, so that it would never end."""
-        pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
-        if pid and not os.WIFSTOPPED(status):
-            self._around.children.discard(pid)
+        status = self._around.look_at(self._pid)
+        if status is not None:
             self._ended(status)
-            return
-        if pid:
-            self._kill()
-        self._reactor.set_timer(time.monotonic() + _LOOK_S, self._look)
+        else:
+            self._reactor.set_timer(time.monotonic() + _LOOK_S, self._look)
 
     def _ended(self, status: int) -> None:
         self._reactor.clear_timer(self._look)

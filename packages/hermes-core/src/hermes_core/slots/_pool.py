@@ -23,7 +23,7 @@ from hermes_core.exceptions import (
     SlotDeadError,
     UnknownNameError,
 )
-from hermes_core.sandbox import SandboxSpec, SlotClient, check_isolation
+from hermes_core.sandbox import OUTPUT_CAP, SandboxSpec, SlotClient, check_isolation
 from hermes_core.slots._keeper import SandboxKeeper
 from hermes_core.slots._lease import PoolLease
 from hermes_core.slots._ledger import Ledger, SlotRef, Ticket
@@ -183,9 +183,8 @@ class DefaultSlotPool:
 
     def _slot_client(self, client: SandboxClient, slot: SlotRef) -> SlotClient:
         config = self._config
-        if config.output_bytes is None:
-            return SlotClient(client, slot.index, cpu_s=config.cpu_s)
-        return SlotClient(client, slot.index, cpu_s=config.cpu_s, output_cap=config.output_bytes)
+        kept = OUTPUT_CAP if config.output_bytes is None else config.output_bytes
+        return SlotClient(client, slot.index, cpu_s=config.cpu_s, output_cap=kept)
 
     async def _claim(self, request: LeaseRequest, spec: SandboxSpec) -> SlotRef:
         """Wait in the queue for a free slot."""
