@@ -54,6 +54,14 @@ def closed_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
+def own_state() -> Iterator[LocalConfig]:
+    """A state folder apart, in which no daemon of another test looks for what is left behind."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o711)  # the users of slots pass
+        yield LocalConfig(state_dir=Path(folder))
+
+
+@pytest.fixture
 def open_folder(tmp_path: Path) -> Path:
     tmp_path.chmod(0o777)
     return tmp_path
@@ -146,43 +154,47 @@ async def test_a_state_folder_with_too_long_a_path_is_refused(tmp_path: Path, ow
             await backend.start(SandboxSpec(slots=1), owner, "one")
 
 
-async def test_what_is_left_of_the_killed_is_swept_and_what_lives_is_not(owner: str) -> None:
-    async with LocalBackend() as backend:
+async def test_what_is_left_of_the_killed_is_swept_and_what_lives_is_not(own_state: LocalConfig, owner: str) -> None:
+    async with LocalBackend(own_state) as backend:
         await backend.start(SandboxSpec(slots=1), owner, "alive")
-        left = await anyio.to_thread.run_sync(plant_remains, owner)
-        async with LocalBackend():
+        left = await anyio.to_thread.run_sync(plant_remains, own_state, f"{owner}~dead")
+        os.utime(left[1].with_name(f"{owner}~alive.sock"), (0, 0))
+        async with LocalBackend(own_state):
             pass
         assert [path for path in left if path.exists()] == []
         assert [info.name for info in await backend.list(owner)] == ["alive"]
 
 
-async def test_cleanup_removes_what_nobody_holds_and_leaves_what_lives(owner: str) -> None:
-    async with LocalBackend() as backend:
+async def test_cleanup_removes_what_nobody_holds_and_leaves_what_lives(own_state: LocalConfig, owner: str) -> None:
+    earlier, listener = await anyio.to_thread.run_sync(plant_remains, own_state, f"{owner}~earlier")
+    listener.unlink()
+    (earlier / LOCK).touch()
+    async with LocalBackend(own_state) as backend:
         sandbox = await backend.start(SandboxSpec(slots=1), owner, "alive")
-        left = await anyio.to_thread.run_sync(plant_remains, owner)
+        with anyio.fail_after(20):
+            while earlier.exists():  # noqa: ASYNC110  # the daemon looks about once, and then no more
+                await anyio.sleep(0.01)
+        left = await anyio.to_thread.run_sync(plant_remains, own_state, f"{owner}~dead")
         (left[0] / LOCK).touch()
         (left[0] / "work").mkdir(0o000)
-        other = LocalBackend()  # never entered
+        other = LocalBackend(own_state)  # never entered
         states = {info.name: info.state for info in await other.list(owner)}
         assert states == {"alive": "running", "dead": "left behind"}
         assert not await other.cleanup(f"{owner}x")
-        # A daemon that another test starts meanwhile may be quicker: it removes what is left beside it.
-        assert {info.name for info in await other.cleanup(owner)} <= {"dead"}
+        assert [info.name for info in await other.cleanup(owner)] == ["dead"]
         assert not any(path.exists() for path in left)
         assert await other.cleanup(owner) == []
         assert [(info.name, info.state) for info in await other.list(owner)] == [("alive", "running")]
         assert await sandbox.alive() is None
 
 
-async def test_what_may_be_starting_is_not_left_behind(owner: str) -> None:
-    folder = state_root(None) / f"{owner}~young"
+async def test_what_may_be_starting_is_not_left_behind(own_state: LocalConfig, owner: str) -> None:
+    folder = state_root(own_state.state_dir) / f"{owner}~young"
     folder.mkdir()
-    try:
-        assert [info.state for info in await LocalBackend().list(owner)] == ["starting"]
-        assert await LocalBackend().cleanup(owner) == []
-        assert folder.exists()
-    finally:
-        folder.rmdir()
+    backend = LocalBackend(own_state)
+    assert [info.state for info in await backend.list(owner)] == ["starting"]
+    assert await backend.cleanup(owner) == []
+    assert folder.exists()
 
 
 async def test_looking_makes_nothing(tmp_path: Path) -> None:
@@ -197,13 +209,13 @@ async def test_a_state_folder_that_others_can_write_is_not_cleaned_up(open_folde
         await LocalBackend(LocalConfig(state_dir=open_folder)).cleanup()
 
 
-def plant_remains(owner: str) -> list[Path]:
-    root = state_root(None)
-    folder, path = root / f"{owner}~dead", root / f"{owner}~dead.sock"
+def plant_remains(config: LocalConfig, name: str) -> list[Path]:
+    folder = state_root(config.state_dir) / name
+    path = folder.with_name(f"{name}.sock")
     folder.mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
-    for left in (folder, path, root / f"{owner}~alive.sock"):
+    for left in (folder, path):
         os.utime(left, (0, 0))
     return [folder, path]
 
