@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import pytest
 from hypothesis import given
@@ -83,16 +82,13 @@ def test_impossible_data_are_refused_and_change_nothing(turn: TurnTokens) -> Non
     assert recorder.segments == before
 
 
-def test_a_turn_costs_little_at_32k_tokens() -> None:
+def test_a_long_conversation_stays_one_segment() -> None:
     recorder = SegmentRecorder()
     prompt = tuple(range(1000, 1000 + 16_000))
-    spent = 0.0
+    completion = tuple(range(5000, 5200))
     for _ in range(64):
-        completion = tuple(range(5000, 5200))
-        turn = TurnTokens(prompt, completion, (-0.5,) * len(completion))
-        begin = time.process_time()
-        recorder.add(turn)
-        spent += time.process_time() - begin
+        recorder.add(TurnTokens(prompt, completion, (-0.5,) * len(completion)))
         prompt = prompt + completion + (7,) * 50
-    assert len(recorder.segments) == 1
-    assert spent / 64 < 0.002
+    (segment,) = recorder.segments
+    assert segment.ids == prompt[:-50]
+    assert sum(segment.mask) == 64 * len(completion)
