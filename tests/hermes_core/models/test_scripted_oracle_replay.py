@@ -84,3 +84,27 @@ async def test_a_recording_is_played_by_task_and_sample(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to replay"):
         async with ReplayModel(ReplayConfig(path=tmp_path / "absent")):
             pass
+
+
+def tool_answer(text: str) -> Message:
+    return Message("tool", text, tool_call_id="c", name="ls")
+
+
+async def test_a_replay_reports_the_results_that_differ(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked, final = Message("assistant", "", tool_calls=(ToolCall("ls", {}, "c"),)), Message("assistant", "done")
+    opening = Message("user", "go")
+    steps = (Step(asked), Step(final, metadata={"model": "m"}))
+    async with TrajectoryWriter(tmp_path / "trajectories.jsonl") as writer:
+        for sample in (0, 1):
+            heard = (opening, asked, tool_answer("a"), final)
+            await writer.append(Trajectory("task", sample, "completed", 1.0, {}, heard, steps, (), "m", None, 0.0, 0.0))
+    async with ReplayModel(ReplayConfig(path=tmp_path)) as model:
+        for sample, answer, differs in ((0, "a", None), (1, "b", [{"call_id": "c", "tool": "ls"}])):
+            talk = model.conversation(ConversationStart("t", "task", sample))
+            assert "differs" not in (await talk.respond([opening])).metadata
+            last = await talk.respond([opening, asked, tool_answer(answer)])
+            assert (last.metadata["model"], last.metadata.get("differs")) == ("m", differs)
+        assert not caplog.records
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("1 of 2 replayed trajectories")
+    assert said.endswith(": task/1 (1)")
