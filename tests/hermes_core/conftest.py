@@ -36,6 +36,16 @@ def processes_with(marker: str) -> list[int]:
     return found
 
 
+async def process_with(marker: str) -> int:
+    """Wait for the process: a shell may be done before what it forked has become the program."""
+    with anyio.fail_after(20):
+        while True:
+            if found := processes_with(marker):
+                (one,) = found
+                return one
+            await anyio.sleep(0.005)
+
+
 @dataclass
 class Rig:
     """A pool of real slots, and all that a `Slot` needs besides."""

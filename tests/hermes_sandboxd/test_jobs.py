@@ -233,7 +233,7 @@ def test_kill_takes_the_whole_session_and_its_descendants_and_nothing_else(clien
 def test_kill_reaches_what_outlived_the_job(client: Client, marker: str) -> None:
     job = begin(client, f"sleep 5{marker} & echo started")
     wait_until(lambda: not poll(client, job)["running"])
-    assert len(processes_with(f"5{marker}")) == 1
+    wait_until(lambda: len(processes_with(f"5{marker}")) == 1)
     client.call("slot.kill", slot=0, job=job)
     assert processes_with(f"5{marker}") == []
     assert (poll(client, job)["exit_code"], poll(client, job)["signal"]) == (0, None)

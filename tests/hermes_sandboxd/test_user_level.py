@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sandboxd_client import Daemon, is_alive, processes_with
+from sandboxd_client import Daemon, is_alive, processes_with, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +30,7 @@ class Battle:
         self.client = client
         self.marker = f"4{uuid.uuid4().int % 10**9:09d}"
         self.client.sh(f"sleep {self.marker} > /dev/null 2>&1 & echo mine > f; chmod 600 f; echo mine > ~/f", slot=1)
+        wait_until(lambda: bool(processes_with(self.marker)))  # the shell may be done before its child is a `sleep`
         (self.victim,) = processes_with(self.marker)
         self.users = [int(client.sh("id -u", slot=slot).stdout) for slot in (0, 1)]
         self.folder = client.sh("pwd", slot=1).stdout.decode().strip()

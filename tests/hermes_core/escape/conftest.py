@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from tests.hermes_core.conftest import processes_with
+from tests.hermes_core.conftest import process_with, processes_with
 
 from hermes_core.default_plugins.local_backend import LocalBackend
 from hermes_core.exceptions import SlotDeadError
@@ -158,12 +158,7 @@ class Outsider:
 async def outsider(attacker: Attacker) -> AsyncIterator[Outsider]:
     marker = f"4{uuid.uuid4().int % 10**9:09d}"
     await attacker.sh(f"sleep {marker} > /dev/null 2>&1 &")
-    for _ in range(1000):
-        found = processes_with(marker)
-        if found:
-            break
-        await anyio.sleep(0.01)
-    (inside,) = found
+    inside = await process_with(marker)
     user = os.stat(f"/proc/{inside}").st_uid
     os.kill(inside, 9)
     outsider = Outsider(user)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.hermes_core.conftest import processes_with
+from tests.hermes_core.conftest import process_with, processes_with
 
 if TYPE_CHECKING:
     from tests.hermes_core.escape.conftest import Attacker, Field, Outsider
@@ -29,6 +29,7 @@ def inner_pid(pid: int) -> int:
 async def test_only_its_own_processes_are_seen(attacker: Attacker, victim: Attacker) -> None:
     marker = f"4{uuid.uuid4().int % 10**9:09d}"
     await victim.sh(f"sleep {marker} > /dev/null 2>&1 &")
+    await process_with(marker)
     done = await attacker.python(
         """
 for name in os.listdir('/proc'):
@@ -201,7 +202,7 @@ attempt('memory', open, '/dev/shm/hermes')
 async def test_processes_of_another_slot_are_out_of_reach(attacker: Attacker, victim: Attacker) -> None:
     marker = f"4{uuid.uuid4().int % 10**9:09d}"
     await victim.sh(f"sleep {marker} > /dev/null 2>&1 &")
-    (target,) = processes_with(marker)
+    target = await process_with(marker)
     inner = inner_pid(target)
     await attacker.fails(
         f"for target in ({target}, {inner}):\n"
