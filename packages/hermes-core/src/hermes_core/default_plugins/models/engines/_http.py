@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
-import re
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import anyio
 import httpx
 
+from hermes_core.default_plugins.models._retries import delay_s, is_passing, speaks_of_context
 from hermes_core.exceptions import ConfigError, ContextExceededError, ModelResponseError, ModelUnreachableError
 
 if TYPE_CHECKING:
@@ -22,12 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["EngineServer"]
 
 _SHOWN = 500
-_LONGEST_WAIT_S = 60.0
-_CONTEXT = re.compile(
-    r"exceed_context_size|context[ _-]?(?:length|window|size)|maximum (?:context|model|input|prompt) ?length|"
-    r"max_model_len|(?:prompt|input) is too long",
-    re.IGNORECASE,
-)
 
 
 class EngineServer:
@@ -97,9 +90,9 @@ class EngineServer:
             except httpx.HTTPError as error:
                 if last:
                     raise self._unreachable(error) from None
-            if response is not None and (last or not _is_passing(response)):
+            if response is not None and (last or not is_passing(response.status_code, response.text)):
                 return self._object(path, response)
-            await anyio.sleep(_delay(response, attempt))
+            await anyio.sleep(delay_s(attempt, response.headers if response is not None else None))
             attempt += 1
 
     def _unreachable(self, error: httpx.HTTPError) -> ModelUnreachableError:
@@ -128,7 +121,7 @@ class EngineServer:
 
     def _refusal(self, path: str, status: int, text: str) -> ModelResponseError | ContextExceededError:
         said = _line(text)
-        if status in (200, 400, 413, 422, 500) and _CONTEXT.search(text):
+        if status in (200, 400, 413, 422, 500) and speaks_of_context(text):
             return ContextExceededError(f"{self.engine}: {said}")
         hints = {
             401: "give -M api_key=KEY",
@@ -136,20 +129,6 @@ class EngineServer:
             404: f"see that {self.engine} itself listens at {self.url}",
         }
         return ModelResponseError(f"{self.engine} answered {path} with {status}: {said}", hint=hints.get(status))
-
-
-def _is_passing(response: httpx.Response) -> bool:
-    status = response.status_code
-    return (status in (408, 409, 425, 429) or status >= 500) and not _CONTEXT.search(response.text)
-
-
-def _delay(response: httpx.Response | None, attempt: int) -> float:
-    asked = response.headers.get("retry-after", "") if response is not None else ""
-    try:
-        return min(_LONGEST_WAIT_S, max(0.0, float(asked)))
-    except ValueError:
-        # Jitter keeps clients that failed together from coming back together.
-        return min(8.0, 0.25 * 2.0**attempt) * random.uniform(0.5, 1.0)
 
 
 def _line(text: str) -> str:
