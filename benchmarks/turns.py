@@ -58,7 +58,7 @@ class _Instant:
         self._number = number
         self._turn = 0
 
-    async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+    async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
         """Answer at once."""
         tokens = self._tokens[self._turn]
         self._turn += 1

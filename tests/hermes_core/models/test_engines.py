@@ -308,6 +308,22 @@ async def test_no_more_is_asked_for_than_the_context_has_room_for(folder: Path) 
     assert server.requests[0]["max_tokens"] == 100 - len(turn.tokens.prompt_ids)
 
 
+@pytest.mark.parametrize("form", FORMS)
+async def test_sampling_and_what_is_left_of_a_budget_go_to_the_engine(form: EngineForm, folder: Path) -> None:
+    good = sampled(form, "a", await spelled(form, folder, "a"))
+    start = ConversationStart("t", sampling=Sampling(1.0, top_p=0.9, top_k=40, min_p=0.05, max_tokens=8))
+    with served(form, [good], folder) as server:
+        async with model_of(form, server.url) as model:
+            await model.conversation(start).respond(ASK, max_tokens=5)
+            turn = await model.conversation(start).respond(ASK, max_tokens=20)
+    sent = [request.get("sampling_params", request) for request in server.requests]
+    longest = {"llamacpp": "n_predict", "sglang": "max_new_tokens"}.get(form, "max_tokens")
+    assert [each[longest] for each in sent] == [5, 8]
+    assert [(each["top_p"], each["top_k"], each["min_p"]) for each in sent] == [(0.9, 40, 0.05)] * 2
+    assert turn.tokens is not None
+    assert turn.tokens.logprobs_mode == ("unknown" if form == "sglang" else "raw")
+
+
 async def test_the_logprobs_that_llamacpp_does_not_list_are_asked_for(folder: Path) -> None:
     body = token_completion("llamacpp", (12, 13, 13, 1), (-0.5, -0.6, -0.7, -0.8), text="x")
     del body["completion_probabilities"][1]  # which of the two equal tokens is missing cannot be told

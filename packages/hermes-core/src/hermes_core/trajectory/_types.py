@@ -16,6 +16,7 @@ __all__ = ["AGENT_OUTCOMES", "INFRASTRUCTURE_OUTCOMES", "Outcome", "Segment", "S
 Outcome = Literal[
     "completed",
     "max_steps",
+    "max_tokens",
     "context_exceeded",
     "timed_out",
     "agent_error",
@@ -25,7 +26,7 @@ Outcome = Literal[
     "cancelled",
 ]
 AGENT_OUTCOMES: frozenset[Outcome] = frozenset(
-    ("completed", "max_steps", "context_exceeded", "timed_out", "agent_error")
+    ("completed", "max_steps", "max_tokens", "context_exceeded", "timed_out", "agent_error")
 )
 """The agent's own doing: scored."""
 INFRASTRUCTURE_OUTCOMES: frozenset[Outcome] = frozenset(
@@ -79,6 +80,13 @@ class Step:
     def calls(self) -> tuple[ToolCall, ...]:
         """The tool calls of this turn."""
         return self.message.tool_calls
+
+    @property
+    def sampled_tokens(self) -> int:
+        """How many tokens the model sampled, as far as it says; 0 where it does not."""
+        if self.tokens is not None:
+            return len(self.tokens.completion_ids)
+        return self.usage.completion_tokens if self.usage is not None else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class TokenConversation:
         self._ids: tuple[int, ...] = ()
         self._turns = 0
 
-    async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+    async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
         """Sample the next assistant turn.
 
         Raises:
@@ -67,7 +67,7 @@ class TokenConversation:
             ModelError: The engine failed.
         """
         prompt = await self._prompt(messages)
-        completion = await self._engine.generate(prompt, self._sampling())
+        completion = await self._engine.generate(prompt, self._sampling(max_tokens))
         check_tokens(completion.ids, completion.logprobs, engine=self._engine.name, hint=self._engine.setting)
         parsed = self._form.parse(await self._text(completion))
         self._heard = tuple(messages)
@@ -91,9 +91,9 @@ class TokenConversation:
             return False
         return _spoken(messages[heard]) == _spoken(self._said)
 
-    def _sampling(self) -> Sampling:
-        """With a seed of this turn's own: the samples of a group must differ."""
-        sampling = self._start.sampling
+    def _sampling(self, max_tokens: int | None) -> Sampling:
+        """What is left of a budget, and a seed of this turn's own: the samples of a group must differ."""
+        sampling = self._start.sampling.within(max_tokens)
         if sampling.seed is None:
             return sampling
         of = f"{sampling.seed}/{self._start.task_id}/{self._start.sample_index}/{self._turns}"

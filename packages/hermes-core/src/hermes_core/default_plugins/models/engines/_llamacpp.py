@@ -67,9 +67,9 @@ class _Engine:
             "post_sampling_probs": False,
             "cache_prompt": True,
             # Nothing but what was asked for: llama.cpp's defaults also cut by top-k and min-p.
-            "samplers": ["temperature", "top_p"],
-            "top_k": 0,
-            "min_p": 0.0,
+            "samplers": ["temperature", "top_k", "top_p", "min_p"],
+            "top_k": sampling.top_k or 0,
+            "min_p": sampling.min_p or 0.0,
             "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
             "stop": list(sampling.stop),
         }

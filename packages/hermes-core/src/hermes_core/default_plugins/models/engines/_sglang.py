@@ -54,8 +54,8 @@ class _Engine:
         parameters: dict[str, object] = {
             "max_new_tokens": room(self.name, len(prompt_ids), config.context, sampling, config),
             "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
-            "top_k": -1,
-            "min_p": 0.0,
+            "top_k": sampling.top_k or -1,
+            "min_p": sampling.min_p or 0.0,
             "repetition_penalty": 1.0,
             "skip_special_tokens": False,
         }
@@ -103,7 +103,7 @@ class _Engine:
         """SGLang's are taken after temperature, and before top-p cuts; greedy decoding has the model's own."""
         if self._model.config.logprobs_mode is not None:
             return self._model.config.logprobs_mode
-        if sampling.temperature is None or sampling.top_p not in (None, 1.0):
+        if sampling.temperature is None or sampling.truncates:
             return "unknown"
         return "processed" if sampling.temperature > 0 else "raw"
 

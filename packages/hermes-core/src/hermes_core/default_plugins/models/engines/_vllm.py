@@ -107,8 +107,8 @@ class _Engine:
             "logprobs": 1,
             # Nothing but what was asked for: vLLM takes what is not said from the model's generation_config.json.
             "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
-            "top_k": -1,
-            "min_p": 0.0,
+            "top_k": sampling.top_k or -1,
+            "min_p": sampling.min_p or 0.0,
             "repetition_penalty": 1.0,
             "skip_special_tokens": False,
         }

@@ -21,7 +21,7 @@ from hermes_core.default_plugins.models.openai._wire import (
     tool_to_wire,
     turn_from_wire,
 )
-from hermes_core.exceptions import ConfigError, ModelError, ModelUnreachableError
+from hermes_core.exceptions import ConfigError, ModelError, ModelResponseError, ModelUnreachableError
 from hermes_core.models import Model, plain_messages
 
 if TYPE_CHECKING:
@@ -199,16 +199,22 @@ class _Chat:
         self._form = form.for_tools(start.tools) if form else None
         self._tools = start.tools
         self._connection: Connection | None = None
-        self._settings = sampling_to_wire(start.sampling)
+        self._sampling = start.sampling
+        self._settings: dict[str, object] = {}
         if form is None and start.tools:
             self._settings["tools"] = [tool_to_wire(tool) for tool in start.tools]
 
-    async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+    async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
         """Say the next turn."""
         if self._form is None:
             told = [message_to_wire(message) for message in messages]
         else:
             told = plain_to_wire(plain_messages(self._form, messages, self._tools))
-        request = {"messages": told, **self._settings}
+        request = {"messages": told, **sampling_to_wire(self._sampling.within(max_tokens)), **self._settings}
         turn, self._connection = await self._model.complete(request, self._form, self._connection)
+        if max_tokens is not None and turn.usage is None:
+            raise ModelResponseError(
+                f"{self._connection.endpoint.shown} does not say how many tokens a turn has, and there is a budget",
+                hint="leave the limit max_tokens out, or bound each turn by the sampling's max_tokens",
+            )
         return turn
