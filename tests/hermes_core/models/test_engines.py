@@ -21,6 +21,7 @@ from hermes_core.exceptions import (
     TokenDataError,
     UsageError,
 )
+from hermes_core.execution import ToolDefinition
 from hermes_core.models import ConversationStart, Message, Sampling
 from hermes_core.models.tokens import FolderTokenizer
 from hermes_core.plugins import create_plugin_manager
@@ -306,6 +307,19 @@ async def test_no_more_is_asked_for_than_the_context_has_room_for(folder: Path) 
             turn = await model.conversation(ConversationStart("t")).respond(ASK)
     assert turn.tokens is not None
     assert server.requests[0]["max_tokens"] == 100 - len(turn.tokens.prompt_ids)
+
+
+async def test_a_given_system_prompt_replaces_that_of_the_format(folder: Path) -> None:
+    good = sampled("vllm", "a", await spelled("vllm", folder, "a"))
+    tool = ToolDefinition("look", "Look", {"type": "object"})
+    start = ConversationStart("t", tools=(tool,))
+    with served("vllm", [good], folder) as server:
+        async with model_of("vllm", server.url, system_prompt="Use these:\n{tools}\nThat is all.") as model:
+            turn = await model.conversation(start).respond([Message("system", "You look."), *ASK])
+    assert turn.tokens is not None
+    prompt = await FolderTokenizer(folder).decode(turn.tokens.prompt_ids)
+    listed = '{"name": "look", "description": "Look", "parameters": {"type": "object"}, "required": null}'
+    assert f"system\nUse these:\n{listed}\nThat is all.\n\nYou look.<|im_end|>" in prompt
 
 
 @pytest.mark.parametrize("form", FORMS)

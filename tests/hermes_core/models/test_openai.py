@@ -103,6 +103,16 @@ async def test_text_calls_go_both_ways() -> None:
     assert results == {"role": "user", "content": '<tool_response>\n{"success": true}\n</tool_response>'}
 
 
+async def test_a_given_system_prompt_replaces_that_of_the_format() -> None:
+    asked = (Message("system", "You look."), *QUESTION)
+    with FakeChatServer([completion("So.")]) as server:
+        await said(server, messages=asked, tool_call_format="hermes", system_prompt="Call tools.")
+        with pytest.raises(ConfigError, match="no prompt that system_prompt could replace"):
+            await said(server, messages=asked, system_prompt="Call tools.")
+    (request,) = server.requests
+    assert request["messages"][0] == {"role": "system", "content": "Call tools.\n\nYou look."}
+
+
 @pytest.mark.parametrize("arguments", ['{"command": ', "[1]", '{"a": NaN}', '{"a": 1} x', '{"a": "\\ud800"}'])
 async def test_arguments_that_are_no_json_object_are_malformed(arguments: str) -> None:
     answer = completion(tool_calls=[{"name": "terminal", "arguments": arguments}, CALL])

@@ -27,6 +27,10 @@ class EngineConfig(BaseModel):
     tool_call_format: str = "hermes"
     """How tools are told, and how calls are read out of the text."""
 
+    system_prompt: str | None = None
+    """Instead of the format's own prompt, where tools are enabled; `{tools}` in it becomes the tools, one line of JSON
+    each. What the environment says follows it."""
+
     history: Literal["append", "template"] = "append"
     """`append`: later prompts are the ids so far and what came since, one segment with all earlier thinking.
     `template`: the chat template renders every prompt anew, as a deployed model sees it; where that changes what came

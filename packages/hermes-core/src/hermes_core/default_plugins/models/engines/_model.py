@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from hermes_core.default_plugins.models.engines._http import EngineServer
 from hermes_core.exceptions import ConfigError, ContextExceededError, UsageError
-from hermes_core.models import Model
+from hermes_core.models import Model, PromptedFormat
 from hermes_core.models.tokens import FolderTokenizer, PrefixCheck, TokenConversation, check_prefix
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ class EngineModel(Model):
         if name not in self.tool_call_formats:
             known = ", ".join(sorted(self.tool_call_formats))
             raise ConfigError(f"unknown tool-call format {name!r}", hint=f"registered: {known}")
-        return self.tool_call_formats[name]
+        form = self.tool_call_formats[name]
+        given = self.config.system_prompt
+        return form if given is None else PromptedFormat(form, given)
 
     def _tell(self, prefix: PrefixCheck) -> None:
         if prefix.preserving:

@@ -48,6 +48,10 @@ class OpenAIConfig(BaseModel):
     """`structured` uses the API's `tool_calls`; the name of a text format ("hermes") writes tools into the prompt and
     reads calls out of the text, for endpoints that know no tools."""
 
+    system_prompt: str | None = None
+    """Instead of a text format's own prompt, where tools are enabled; `{tools}` in it becomes the tools, one line of
+    JSON each. What the environment says follows it."""
+
     stream: bool = False
     """Have answers streamed, for endpoints and proxies that cut long silences; the turns are the same."""
 

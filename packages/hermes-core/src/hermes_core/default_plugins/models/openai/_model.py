@@ -22,7 +22,7 @@ from hermes_core.default_plugins.models.openai._wire import (
     turn_from_wire,
 )
 from hermes_core.exceptions import ConfigError, ModelError, ModelResponseError, ModelUnreachableError
-from hermes_core.models import Model, plain_messages
+from hermes_core.models import Model, PromptedFormat, plain_messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,13 +170,19 @@ class OpenAIModel(Model):
             connection.model = model
 
     def _form(self) -> ToolCallFormat | None:
-        name = self.config.tool_call_format
+        name, given = self.config.tool_call_format, self.config.system_prompt
         if name == "structured":
+            if given is not None:
+                raise ConfigError(
+                    "structured tool calls have no prompt that system_prompt could replace",
+                    hint="add -M tool_call_format=hermes, or let the environment say it",
+                )
             return None
         if name not in self.tool_call_formats:
             known = ", ".join(sorted(self.tool_call_formats))
             raise ConfigError(f"unknown tool-call format {name!r}", hint=f"structured, or a text format: {known}")
-        return self.tool_call_formats[name]
+        form = self.tool_call_formats[name]
+        return form if given is None else PromptedFormat(form, given)
 
 
 class OpenRouterModel(OpenAIModel):
