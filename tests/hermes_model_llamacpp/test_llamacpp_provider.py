@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.local_model]
 
 
-async def test_the_mask_covers_exactly_what_the_server_returned(weights: Path) -> None:
+_SAMPLED = re.compile(r"task (\d+) \| n_gen = (\d+), n_remaining = (\d+), next token: +(\d+) ")
+_EVERYTHING = 9
+
+
+def logged_ids(log: Path) -> list[int]:
+    """What the server's own log says that it sampled, without the requests that ask for one token's logprob."""
+    lines = [tuple(map(int, found)) for found in _SAMPLED.findall(log.read_text(errors="replace"))]
+    return [token for _, sampled, left, token in lines if sampled + left > 1]
+
+
+async def test_the_mask_covers_exactly_what_the_server_returned(weights: Path, tmp_path: Path) -> None:
     returned: list[list[int]] = []
     sent: list[list[int]] = []
 
@@ -33,7 +44,9 @@ async def test_the_mask_covers_exactly_what_the_server_returned(weights: Path) -
                 sent.append(json.loads(response.request.content)["prompt"])
                 returned.append(answer["tokens"])
 
-    async with LlamaServer(weights, context=1024, parallel=2, tools_template=False) as server:
+    running = LlamaServer(weights, context=1024, parallel=2, tools_template=False, log=tmp_path / "log")
+    running._settings["verbosity"] = _EVERYTHING
+    async with running as server:
         config = LlamacppConfig(base_url=server.address, api_key=server.api_key, max_tokens=24)
         async with LlamacppModel(config) as model:
             assert model.prefix_preserving
@@ -54,6 +67,7 @@ async def test_the_mask_covers_exactly_what_the_server_returned(weights: Path) -
     trained = [one for one, mask in zip(segment.ids, segment.mask, strict=True) if mask]
     assert len(returned) == 4
     assert trained == [one for ids in returned for one in ids]
+    assert trained == logged_ids(tmp_path / "log")
     assert list(segment.ids[: len(sent[-1])]) == sent[-1]
     assert text.count("<|im_start|>assistant") == 4
     assert "<|im_end|><|im_end|>" not in text.replace("\n", "")
