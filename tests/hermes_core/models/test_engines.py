@@ -21,11 +21,20 @@ from hermes_core.exceptions import (
     TokenDataError,
     UsageError,
 )
-from hermes_core.execution import ToolDefinition
+from hermes_core.execution import DefaultBatchExecutor, ToolDefinition
 from hermes_core.models import ConversationStart, Message, Sampling
 from hermes_core.models.tokens import FolderTokenizer
 from hermes_core.plugins import create_plugin_manager
-from hermes_core.testing import ChatAnswer, EngineForm, FakeTokenServer, ToyTokenizer, token_completion
+from hermes_core.runs import Resources, RolloutOptions, RunConfig, RunDirectory, Work, component, execute_run
+from hermes_core.testing import (
+    ChatAnswer,
+    EngineForm,
+    FakeTokenServer,
+    SumsEnvironment,
+    ToyTokenizer,
+    sums_tools,
+    token_completion,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -80,7 +89,11 @@ def model_of(form: EngineForm, url: str, **more: object) -> EngineModel:
 
 @contextmanager
 def served(
-    form: EngineForm, answers: Iterable[ChatAnswer | Mapping[str, Any]], folder: Path, *, context: int = 4096
+    form: EngineForm,
+    answers: Iterable[ChatAnswer | Mapping[str, Any]] | Callable[[dict[str, Any]], ChatAnswer | Mapping[str, Any]],
+    folder: Path,
+    *,
+    context: int = 4096,
 ) -> Iterator[FakeTokenServer]:
     with FakeTokenServer(form, answers, folder=str(folder), context=context) as server:
         yield server
@@ -268,6 +281,33 @@ async def test_nothing_of_a_faulty_turn_reaches_the_segments(form: EngineForm, f
     assert second.segments == first.segments
     (segment,) = second.segments
     assert sum(segment.mask) == len(await spelled(form, folder, "It is 3."))
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_run_on_a_broken_engine_ends_and_scores_nothing(form: EngineForm, folder: Path, tmp_path: Path) -> None:
+    faults = iter(range(10**6))
+    good = sampled(form, "1", await spelled(form, folder, "1"))
+
+    def answer(request: dict[str, Any]) -> ChatAnswer | Mapping[str, Any]:
+        number = next(faults) % (len(BROKEN) + len(FAULTS))
+        if number < len(BROKEN):
+            return list(BROKEN.values())[number]
+        body = json.loads(json.dumps(good))
+        list(FAULTS.values())[number - len(BROKEN)](body)
+        return ChatAnswer(body)
+
+    environment = SumsEnvironment()
+    with served(form, answer, folder) as server:
+        async with model_of(form, server.url, timeout_s=0.3) as model:
+            work = Work(environment, model, 4, 5, 8, "train", 0, RolloutOptions(retries=2, retry_delay_s=0.0), "r")
+            described = RunConfig(run_id="r", environment=component("sums", None), model=component(form, None))
+            with RunDirectory.open(tmp_path / "out", described) as directory:
+                run = await execute_run(Resources(DefaultBatchExecutor(), sums_tools), work, directory)
+    failed = [(t.outcome, t.reward, t.segments) async for t in run.failures()]
+    assert failed == [("model_error", None, ())] * 20
+    assert len(server.requests) == 60
+    assert environment.scored == []
+    assert run.statistics.trajectories == 0
 
 
 @pytest.mark.parametrize("form", FORMS)

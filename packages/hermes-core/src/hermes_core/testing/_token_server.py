@@ -9,7 +9,7 @@ from hermes_core.testing._chat_server import ChatAnswer, FakeChatServer, _Handle
 from hermes_core.testing._toy_tokenizer import ToyTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = ["EngineForm", "FakeTokenServer", "token_completion"]
 
@@ -61,7 +61,8 @@ class FakeTokenServer(FakeChatServer):
 
     Args:
         form: Which engine it plays.
-        answers: Given in order to completions; the last one is repeated.
+        answers: Given in order to completions, the last one repeated; or a function that makes one from a request's
+            body and path, called by one thread at a time.
         folder: The model's folder, as vLLM and SGLang tell it.
         context: Tokens of the context that it claims.
     """
@@ -69,7 +70,8 @@ class FakeTokenServer(FakeChatServer):
     def __init__(
         self,
         form: EngineForm,
-        answers: Iterable[ChatAnswer | Mapping[str, Any]] = (),
+        answers: Iterable[ChatAnswer | Mapping[str, Any]]
+        | Callable[[dict[str, Any]], ChatAnswer | Mapping[str, Any]] = (),
         *,
         folder: str = "",
         context: int = 4096,
