@@ -158,8 +158,7 @@ class Agent:
         started = time.monotonic()
         turn = await self._ask(max_tokens)
         model_s = time.monotonic() - started
-        if turn.tokens is not None:
-            self._recorder.add(turn.tokens)
+        span = self._recorder.add(turn.tokens) if turn.tokens is not None else None
         message = Message("assistant", turn.content, tool_calls=_distinct(turn.tool_calls), reasoning=turn.reasoning)
         self._messages.append(message)
         results: list[ToolResult] = []
@@ -174,6 +173,7 @@ class Agent:
                 finish_reason=turn.finish_reason,
                 usage=turn.usage,
                 tokens=turn.tokens,
+                span=span,
                 metadata=turn.metadata,
                 model_s=model_s,
                 tools_s=self._calls.spent_s - spent_s,

@@ -82,6 +82,8 @@ class TurnTokens:
             `unknown`.
         constrained: Decoding was restricted by a grammar or schema, so that the logprobs are not the policy's.
         policy_version: Version of the weights, if known.
+        after: The turn whose prompt and completion this prompt begins with, if it was made of them and of ids that a
+            tokenizer gave: whoever sets it vouches for that, and nobody compares them again.
     """
 
     prompt_ids: tuple[int, ...]
@@ -90,6 +92,7 @@ class TurnTokens:
     logprobs_mode: LogprobsMode = "unknown"
     constrained: bool = False
     policy_version: str | None = None
+    after: TurnTokens | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hermes_core.execution import JsonValue, ToolCall, ToolResult
     from hermes_core.models import FinishReason, MalformedCall, Message, TurnTokens, Usage
 
-__all__ = ["AGENT_OUTCOMES", "INFRASTRUCTURE_OUTCOMES", "Outcome", "Segment", "Step", "Trajectory"]
+__all__ = ["AGENT_OUTCOMES", "INFRASTRUCTURE_OUTCOMES", "Outcome", "Segment", "Step", "Trajectory", "TurnSpan"]
 
 Outcome = Literal[
     "completed",
@@ -51,6 +51,15 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnSpan:
+    """Where a turn lies: its prompt is `segments[segment].ids[:start]`, its completion `ids[start:end]`."""
+
+    segment: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One assistant turn and what its calls gave back.
 
@@ -61,6 +70,7 @@ class Step:
         finish_reason: Why the turn ended.
         usage: Token counts, if given.
         tokens: Exact tokens of the turn, if the engine returns them.
+        span: Where they lie in the trajectory's segments, if that is known.
         metadata: Facts of the model's response.
         model_s: Seconds that the model took.
         tools_s: Seconds that the tool calls took.
@@ -72,6 +82,7 @@ class Step:
     finish_reason: FinishReason = "unknown"
     usage: Usage | None = None
     tokens: TurnTokens | None = None
+    span: TurnSpan | None = field(default=None, compare=False)
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     model_s: float = 0.0
     tools_s: float = 0.0
