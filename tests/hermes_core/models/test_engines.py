@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+import httpx
 import pytest
 import tokenizers
 
@@ -281,6 +283,36 @@ async def test_nothing_of_a_faulty_turn_reaches_the_segments(form: EngineForm, f
     assert second.segments == first.segments
     (segment,) = second.segments
     assert sum(segment.mask) == len(await spelled(form, folder, "It is 3."))
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_completions_are_written_down_without_the_key_and_can_be_sent_again(
+    form: EngineForm, folder: Path, tmp_path: Path
+) -> None:
+    good = sampled(form, "a", await spelled(form, folder, "a"))
+    with served(form, [ChatAnswer("boom, sk-secret", status=500), good, good], folder) as server:
+        address = server.url.replace("http://", "http://user:pa55word@")
+        settings = {"api_key": "sk-secret", "max_retries": 1, "debug_dir": tmp_path / "dumps"}
+        async with model_of(form, address, **settings) as model:
+            await model.conversation(ConversationStart("t")).respond(ASK)
+        paths = sorted((tmp_path / "dumps").iterdir())
+        failed, done = (json.loads(path.read_text()) for path in paths)
+        async with httpx.AsyncClient() as client:
+            again = (await client.post(done["url"], json=done["body"])).json()
+    assert (failed["status"], failed["answer"]) == (500, "boom, ***")
+    assert done["status"] == 200
+    assert json.loads(done["answer"]) == again == good
+    assert server.requests[1] == server.requests[2]
+    for path in paths:
+        assert not {"sk-secret", "pa55word"} & set(re.findall(r"[\w-]+", path.read_text()))
+
+
+async def test_a_slow_completion_is_said_to_be_waited_for(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with served("llamacpp", [ChatAnswer(hang=True)], folder) as server:
+        async with model_of("llamacpp", server.url, timeout_s=0.6, heartbeat_s=0.2) as model:
+            with pytest.raises(ModelResponseError, match=r"did not answer /completion for 0\.6 s"):
+                await model.conversation(ConversationStart("t")).respond(ASK)
+    assert f"still waiting for llama.cpp at {server.url}: 0 s" in caplog.text
 
 
 @pytest.mark.parametrize("form", FORMS)

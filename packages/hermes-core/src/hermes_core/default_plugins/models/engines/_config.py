@@ -55,6 +55,13 @@ class EngineConfig(BaseModel):
     max_concurrency: int = Field(default=256, ge=1)
     """Most requests at once."""
 
+    heartbeat_s: float = Field(default=15.0, ge=0)
+    """A completion that takes longer is logged as still waited for, again and again after so many seconds; 0 for
+    never."""
+
+    debug_dir: Path | None = None
+    """Write each request for a completion and its answer to a file in this folder, without the key."""
+
 
 class LlamacppConfig(EngineConfig):
     """Settings of `llamacpp`. Without `tokenizer` the server's own tokenizer and template are used."""

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 import httpx
 
+from hermes_core.default_plugins.models._dumps import Dumps
+from hermes_core.default_plugins.models._heartbeat import with_heartbeat
 from hermes_core.default_plugins.models._retries import delay_s, is_passing, speaks_of_context
 from hermes_core.exceptions import ConfigError, ContextExceededError, ModelResponseError, ModelUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
     from hermes_core.default_plugins.models.engines._config import EngineConfig
 
 __all__ = ["EngineServer"]
 
-_SHOWN = 500
+_SHOWN = 20_000  # characters of an answer
 
 
 class EngineServer:
@@ -34,16 +36,23 @@ class EngineServer:
     def __init__(self, engine: str, config: EngineConfig) -> None:
         self.engine = engine
         url = config.base_url if "://" in config.base_url else f"http://{config.base_url}"
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        self._url = url.rstrip("/").removesuffix("/v1")
+        parts = urlsplit(self._url)
+        host = parts.netloc.rpartition("@")[2]
+        if parts.scheme not in ("http", "https") or not host:
             raise ConfigError(
-                f"{config.base_url!r} is no address of a server", hint="give -M base_url=http://HOST:PORT"
+                f"{config.base_url.rpartition('@')[2]!r} is no address of a server",
+                hint="give -M base_url=http://HOST:PORT",
             )
-        self.url = url.rstrip("/").removesuffix("/v1")
+        self.url = urlunsplit(parts._replace(netloc=host))
+        """Its address without credentials."""
+        key = config.api_key.get_secret_value() if config.api_key else ""
+        self._secrets = [secret for secret in (key, parts.password) if secret]
         self._config = config
         self._places = anyio.Semaphore(config.max_concurrency)
-        key = config.api_key
+        self._dumps = None if config.debug_dir is None else Dumps(config.debug_dir.expanduser())
         self._http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
+            headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=None,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=config.max_concurrency),
         )
@@ -60,20 +69,35 @@ class EngineServer:
             await self._http.aclose()
 
     async def get(self, path: str) -> dict[str, Any]:
-        """Ask for one JSON object; errors as for `post`."""
-        return await self._ask("GET", path, None)
+        """Ask for one JSON object; errors as for `complete`."""
+        return await self._ask(path, lambda: self._http.get(self._url + path))
 
     async def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
-        """Ask for one JSON object, again as far as that helps.
+        """Ask for one JSON object; errors as for `complete`."""
+        return await self._ask(path, lambda: self._http.post(self._url + path, json=body))
+
+    async def complete(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+        """Ask for a completion, again as far as that helps; it may be slow, and is written down if that is wanted.
 
         Raises:
             ModelUnreachableError: There is no connection.
             ModelResponseError: The server refused, answered with something unusable, or not in time.
             ContextExceededError: The prompt does not fit.
         """
-        return await self._ask("POST", path, body)
+        what = f"{self.engine} at {self.url}"
+        return await self._ask(
+            path, lambda: with_heartbeat(lambda: self._written_down(path, body), self._config.heartbeat_s, what)
+        )
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> dict[str, Any]:
+    async def _written_down(self, path: str, body: Mapping[str, object]) -> httpx.Response:
+        if self._dumps is None:
+            return await self._http.post(self._url + path, json=body)
+        async with self._dumps.of(self.url + path, body, self._without_key) as dump:
+            response = await self._http.post(self._url + path, json=body)
+            dump.status, dump.answer = response.status_code, response.text
+            return response
+
+    async def _ask(self, path: str, send: Callable[[], Awaitable[httpx.Response]]) -> dict[str, Any]:
         attempt = 0
         while True:
             last = attempt == self._config.max_retries
@@ -81,7 +105,7 @@ class EngineServer:
             try:
                 async with self._places:
                     with anyio.fail_after(self._config.timeout_s):
-                        response = await self._http.request(method, self.url + path, json=body)
+                        response = await send()
             except TimeoutError:
                 raise ModelResponseError(
                     f"{self.engine} at {self.url} did not answer {path} for {self._config.timeout_s:g} s",
@@ -94,6 +118,11 @@ class EngineServer:
                 return self._object(path, response)
             await anyio.sleep(delay_s(attempt, response.headers if response is not None else None))
             attempt += 1
+
+    def _without_key(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def _unreachable(self, error: httpx.HTTPError) -> ModelUnreachableError:
         if isinstance(error, httpx.ConnectError):
@@ -110,17 +139,19 @@ class EngineServer:
             answer = json.loads(text)
         except (ValueError, RecursionError):
             raise ModelResponseError(
-                f"{self.engine} answered {path} with something that is not JSON: {_line(text)}",
+                f"{self.engine} answered {path} with something that is not JSON: {self._excerpt(text)}",
                 hint=f"see that {self.engine} itself listens at {self.url}",
             ) from None
         if not isinstance(answer, dict):
-            raise ModelResponseError(f"{self.engine} answered {path} with something that is no object: {_line(text)}")
+            raise ModelResponseError(
+                f"{self.engine} answered {path} with something that is no object: {self._excerpt(text)}"
+            )
         if answer.get("error"):
             raise self._refusal(path, response.status_code, text)
         return answer
 
     def _refusal(self, path: str, status: int, text: str) -> ModelResponseError | ContextExceededError:
-        said = _line(text)
+        said = self._excerpt(text)
         if status in (200, 400, 413, 422, 500) and speaks_of_context(text):
             return ContextExceededError(f"{self.engine}: {said}")
         hints = {
@@ -130,7 +161,6 @@ class EngineServer:
         }
         return ModelResponseError(f"{self.engine} answered {path} with {status}: {said}", hint=hints.get(status))
 
-
-def _line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
+    def _excerpt(self, text: str) -> str:
+        line = " ".join(self._without_key(text).split())
+        return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"

@@ -77,7 +77,7 @@ class _Engine:
             body["temperature"] = sampling.temperature
         if sampling.seed is not None:
             body["seed"] = sampling.seed
-        answer = await self._server.post("/completion", body)
+        answer = await self._server.complete("/completion", body)
         ids = answer.get("tokens")
         if not isinstance(ids, list) or not ids:
             raise TokenDataError("llama.cpp returned no sampled token ids", hint=self.setting)

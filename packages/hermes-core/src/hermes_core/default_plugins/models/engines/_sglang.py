@@ -66,7 +66,7 @@ class _Engine:
         }
         parameters |= {name: value for name, value in given.items() if value is not None}
         body = {"input_ids": list(prompt_ids), "sampling_params": parameters, "return_logprob": True}
-        answer = await self._server.post("/generate", body)
+        answer = await self._server.complete("/generate", body)
         meta = answer.get("meta_info")
         if not isinstance(meta, dict):
             raise ModelResponseError("SGLang answered /generate without meta_info")

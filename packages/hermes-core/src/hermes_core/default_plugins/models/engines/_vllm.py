@@ -82,7 +82,7 @@ class _Engine:
             path = "/v1/completions"
             more = {"return_token_ids": True, "return_tokens_as_token_ids": True}
             body = {"prompt": list(prompt_ids), **settings, **more}
-        answer = await self._server.post(path, {"model": self._model.model, **body})
+        answer = await self._server.complete(path, {"model": self._model.model, **body})
         choices = answer.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(choice, dict):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import anyio
 import openai
 
-from hermes_core.default_plugins.models.openai._dumps import Dump
+from hermes_core.default_plugins.models._dumps import Dump
+from hermes_core.default_plugins.models._heartbeat import with_heartbeat
 from hermes_core.default_plugins.models.openai._errors import answer_of, mapped_errors, unreachable
-from hermes_core.default_plugins.models.openai._heartbeat import with_heartbeat
 from hermes_core.default_plugins.models.openai._stream import assembled
 from hermes_core.default_plugins.models.openai._wire import UnusableAnswerError, listed_models
 from hermes_core.exceptions import ModelError
@@ -17,8 +17,8 @@ from hermes_core.exceptions import ModelError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from hermes_core.default_plugins.models._dumps import Dumps
     from hermes_core.default_plugins.models.openai._config import Endpoint, OpenAIConfig, Pace
-    from hermes_core.default_plugins.models.openai._dumps import Dumps
 
 __all__ = ["Connection"]
 
@@ -131,7 +131,8 @@ class Connection:
             request |= {"stream": True, "stream_options": {"include_usage": True}}
         if self._dumps is None:
             return await self._sent(request, Dump())
-        async with self._dumps.of(self.endpoint, {**request, **self._config.extra_body}) as dump:
+        url, body = f"{self.endpoint.shown}/chat/completions", {**request, **self._config.extra_body}
+        async with self._dumps.of(url, body, self.endpoint.without_key) as dump:
             return await self._sent(request, dump)
 
     async def _sent(self, request: dict[str, object], dump: Dump) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from hermes_core.default_plugins.models._dumps import Dumps
 from hermes_core.default_plugins.models.openai._config import OpenAIConfig, endpoints_of, pace_of
 from hermes_core.default_plugins.models.openai._connection import Connection
-from hermes_core.default_plugins.models.openai._dumps import Dumps
 from hermes_core.default_plugins.models.openai._errors import FAULTS, mapped_errors, retry_delay, unreachable
 from hermes_core.default_plugins.models.openai._providers import NOUS, OPENAI, OPENROUTER
 from hermes_core.default_plugins.models.openai._wire import (
