@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from hermes_core.default_plugins.models._balance import awake, choose
 from hermes_core.default_plugins.models._dumps import Dumps
 from hermes_core.default_plugins.models.openai._config import OpenAIConfig, endpoints_of, pace_of
 from hermes_core.default_plugins.models.openai._connection import Connection
@@ -111,9 +112,11 @@ class OpenAIModel(Model):
             ContextExceededError: The conversation does not fit.
             ConfigError: The endpoint refuses the key or does not know the model, and never completed anything.
         """
+        if not self._connections:
+            raise ModelError(f"the {self.provider.name} model is not open", hint="enter it first: async with model")
         attempt = 0
         while True:
-            connection = self._chosen(before)
+            connection = choose(self._connections, before)
             try:
                 turn = turn_from_wire(await connection.post(request), form)
             except FAULTS as error:
@@ -127,23 +130,8 @@ class OpenAIModel(Model):
                 connection.succeeded()
                 return turn, connection
             attempt += 1
-            if not self._awake():
+            if not awake(self._connections):
                 await anyio.sleep(delay)
-
-    def _chosen(self, before: Connection | None) -> Connection:
-        if not self._connections:
-            raise ModelError(f"the {self.provider.name} model is not open", hint="enter it first: async with model")
-        awake = self._awake()
-        if not awake:
-            return min(self._connections, key=lambda each: each.rests_until)
-        free = [each for each in awake if not each.full] or awake
-        if before in free:
-            return before
-        return min(free, key=lambda each: (each.waiting, each.taken))
-
-    def _awake(self) -> list[Connection]:
-        now = anyio.current_time()
-        return [each for each in self._connections if each.rests_until <= now]
 
     async def _look(self, connections: Sequence[Connection]) -> None:
         missing: list[Connection] = []
