@@ -10,7 +10,6 @@ runs in this process: what is left is the loop, the record and the run's files.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
+from report import Report
 
 from hermes_core.execution import DefaultBatchExecutor, ToolCall
 from hermes_core.models import AssistantTurn, Model, TurnTokens
@@ -153,33 +153,24 @@ def recorder_s(turns: int, tokens: int) -> float:
     return statistics.median(times)
 
 
-async def measure() -> dict[str, Any]:
+async def measure() -> Report:
     """Run everything."""
     short = await loop_turns_s(TURNS, TURNS * 2 * PER_TURN, TRAJECTORIES)
     long_turns_s = await loop_turns_s(8, LONG, 16)
     shares = [await recorder_share(8, LONG, 16) for _ in range(REPEATS)]
     few, many = recorder_s(8, LONG), recorder_s(32, LONG)
-    # Linear in turns: four times the turns over the same tokens cost at most four times as much, and some noise.
-    bars = [
-        ("turns/s, 64 at once, 4 turns each", short, ">=", 400.0),
-        ("recorder's share at 32k tokens, 8 turns", statistics.median(shares), "<=", 0.05),
-        ("recorder, 32 turns over 8 turns", many / few, "<=", 5.0),
-    ]
-    figures = {
+    report = Report()
+    report.figures = {
         "turns/s": round(short, 1),
         "turns/s at 32k tokens": round(long_turns_s, 1),
         "recorder, 8 turns to 32k, ms": round(few * 1000, 3),
         "recorder, 32 turns to 32k, ms": round(many * 1000, 3),
     }
-    reached = [value >= limit if relation == ">=" else value <= limit for _, value, relation, limit in bars]
-    return {
-        "figures": figures,
-        "bars": [
-            {"name": name, "value": round(value, 4), "bar": f"{relation} {limit:g}", "reached": held}
-            for (name, value, relation, limit), held in zip(bars, reached, strict=True)
-        ],
-        "reached": all(reached),
-    }
+    report.bar("turns/s, 64 at once, 4 turns each", short, ">=", 400.0)
+    report.bar("recorder's share at 32k tokens, 8 turns", statistics.median(shares), "<=", 0.05)
+    # Linear in turns: four times the turns over the same tokens cost at most four times as much, and some noise.
+    report.bar("recorder, 32 turns over 8 turns", many / few, "<=", 5.0)
+    return report
 
 
 def main() -> int:
@@ -189,15 +180,8 @@ def main() -> int:
     parser.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio", help="event loop")
     arguments = parser.parse_args()
     report = anyio.run(measure, backend=arguments.backend)
-    if arguments.json:
-        print(json.dumps(report, indent=2))
-    else:
-        for name, value in report["figures"].items():
-            print(f"{name:<44} {value:g}")
-        print()
-        for bar in report["bars"]:
-            print(f"{bar['name']:<44} {bar['value']:<10g} {bar['bar']:<10} {'reached' if bar['reached'] else 'MISSED'}")
-    return 0 if report["reached"] else 1
+    print(report.as_json() if arguments.json else report.as_table())
+    return 0 if report.reached else 1
 
 
 if __name__ == "__main__":
