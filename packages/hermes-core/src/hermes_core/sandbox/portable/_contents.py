@@ -29,8 +29,8 @@ PROGRAMS, LIBRARIES, PACKAGE = "bin", "lib", "hermes_sandboxd"
 BUBBLEWRAP = f"{PROGRAMS}/bwrap"
 
 LEFT_OUT = frozenset(
-    "__pycache__ ensurepip idlelib lib2to3 pydoc_data site-packages dist-packages test tests tkinter turtledemo "
-    "venv lib-dynload".split()
+    "__pycache__ curses dbm dist-packages distutils ensurepip idlelib lib2to3 lib-dynload pydoc_data site-packages "
+    "sqlite3 test tests tkinter turtledemo venv".split()
 )
 """Folders of the standard library that no daemon needs."""
 LEFT_OUT_FILES = frozenset(("antigravity.py", "this.py", "turtle.py", "sitecustomize.py", "usercustomize.py"))
