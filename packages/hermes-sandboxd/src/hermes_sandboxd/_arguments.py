@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 def daemon_arguments(
     *,
@@ -17,6 +21,8 @@ def daemon_arguments(
     tcp: str | None = None,
     python: str | None = None,
     isolation: str | None = None,
+    root: str | None = None,
+    command: Sequence[str] | None = None,
 ) -> list[str]:
     """Return the argument list that starts a daemon with this package's own files.
 
@@ -34,14 +40,18 @@ def daemon_arguments(
         tcp: `HOST:PORT` to listen on as well.
         python: Interpreter; this one if None.
         isolation: "auto", "namespaces", "user" or "none"; "auto" if None.
+        root: "host" or "image": what slots see; "host" if None.
+        command: What starts `hermes-sandboxd` where the daemon is to run, instead of `python` and these files.
     """
-    arguments = [python or sys.executable, "-I", "-S", os.path.dirname(os.path.abspath(__file__)), "serve"]
+    own = (python or sys.executable, "-I", "-S", os.path.dirname(os.path.abspath(__file__)))
+    arguments = [*(command or own), "serve"]
     arguments += ["--socket", socket, "--state", state, "--capacity", str(capacity)]
     for option, value in (
         ("--lifeline-fd", lifeline_fd),
         ("--orphan-grace", orphan_grace_s),
         ("--bwrap", bwrap),
         ("--isolation", isolation),
+        ("--root", root),
         ("--tcp", tcp),
     ):
         if value is not None:

@@ -47,6 +47,12 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="level of the slots; auto takes the best that works here, and never none for more than one slot",
     )
+    serve.add_argument(
+        "--root",
+        choices=("host", "image"),
+        default="host",
+        help="what slots see read-only: a machine's programs, or the whole image of the container around the daemon",
+    )
     serve.add_argument("--bwrap", help="path of bubblewrap")
     serve.add_argument("--uid-range", default="60000:65000", help="users for the slots of a daemon that is root")
     relay = commands.add_parser("relay", help="carry standard input and output to the socket of a daemon")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hermes_sandboxd._cgroups import ControlGroups
     from hermes_sandboxd._connection import Connection
     from hermes_sandboxd._levels import Isolation
+    from hermes_sandboxd._root import Root
     from hermes_sandboxd._state import StateFolder
     from hermes_sandboxd._supervision import ZygoteLink
     from hermes_sandboxd._users import Users
@@ -42,6 +43,7 @@ class Daemon:
         daemon_id: str,
         options: Options,
         state: StateFolder,
+        root: Root,
         zygote: ZygoteLink,
         bubblewrap: str | None,
         users: Users | None,
@@ -50,6 +52,7 @@ class Daemon:
     ) -> None:
         self.options = options
         self.state = state
+        self.root = root
         self.zygote = zygote
         self.bubblewrap = bubblewrap
         self.level = isolation.level

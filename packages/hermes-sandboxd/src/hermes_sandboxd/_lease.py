@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 from hermes_sandboxd._bubblewrap import slot_arguments, system_arguments
 from hermes_sandboxd._cgroups import Breaches, count_breaches, read_events
 from hermes_sandboxd._params import complete_limits
+from hermes_sandboxd._programs import bubblewrap_command
 from hermes_sandboxd._protocol import Refusal
 from hermes_sandboxd._supervision import SupervisorLink, ZygoteLink
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hermes_sandboxd._cgroups import ControlGroup, ControlGroups
     from hermes_sandboxd._deadlines import Deadlines
     from hermes_sandboxd._place import Place
+    from hermes_sandboxd._root import Root
     from hermes_sandboxd._state import StateFolder
     from hermes_sandboxd._users import Users
 
@@ -33,6 +35,7 @@ class Host(Protocol):
     level: str
     seccomp: bool
     state: StateFolder
+    root: Root
     users: Users | None
     groups: ControlGroups | None
     zygote: ZygoteLink
@@ -120,9 +123,11 @@ class Lease:
         if host.level == "namespaces":
             assert host.bubblewrap is not None
             spec["argv"] = [
-                host.bubblewrap,
-                *system_arguments(host.state.etc, host.state.bound, params["network"], host.state.init(place.uid)),
-                *slot_arguments(place.workspace, limits, place.grading_files),
+                *bubblewrap_command(host.bubblewrap),
+                *system_arguments(
+                    host.root, host.state.etc, host.state.bound, params["network"], host.state.init(place.uid)
+                ),
+                *slot_arguments(host.root, place.workspace, limits, place.grading_files),
             ]
         elif limits["workspace"] == "tmpfs":
             raise Refusal("bad_request", "workspace tmpfs needs the isolation level namespaces")

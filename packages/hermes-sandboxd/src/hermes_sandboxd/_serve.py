@@ -11,8 +11,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from hermes_sandboxd import _zygote
-from hermes_sandboxd._bubblewrap import find_bubblewrap
 from hermes_sandboxd._cgroups import ControlGroups, remove_groups
+from hermes_sandboxd._programs import find_bubblewrap, own_runtime
+from hermes_sandboxd._root import Root, host_root, image_root, open_root_home
 from hermes_sandboxd._state import StateError, StateFolder
 from hermes_sandboxd._users import Users
 
@@ -30,7 +31,8 @@ class ServeError(Exception):
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serve until told to end; return the exit code."""
-    state = StateFolder(arguments.state)
+    in_image = arguments.root == "image"
+    state = StateFolder(arguments.state, in_image=in_image)
     try:
         listener = _listen(arguments.socket)
     except ServeError as error:
@@ -38,6 +40,8 @@ def serve(arguments: argparse.Namespace) -> int:
     try:
         users = Users.parse(arguments.uid_range) if os.geteuid() == 0 else None
         state.create()
+        if in_image and users is not None:
+            open_root_home()
     except (StateError, OSError, ValueError) as error:
         listener.close()
         os.unlink(arguments.socket)
@@ -110,7 +114,7 @@ async def _main(
     ended = asyncio.Event()
     link = ZygoteLink(zygote, ended.set)
     groups = _find_groups(daemon_id)
-    daemon = Daemon(daemon_id, options, state, link, bubblewrap, users, isolation, groups)
+    daemon = Daemon(daemon_id, options, state, _root(arguments), link, bubblewrap, users, isolation, groups)
     daemon.ending = ended
     for terminating in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(terminating, ended.set)
@@ -131,6 +135,14 @@ async def _main(
         server.close()
     await daemon.end()
     link.leave()
+
+
+def _root(arguments: argparse.Namespace) -> Root:
+    if arguments.root == "host":
+        return host_root()
+    own = [os.path.abspath(arguments.state), os.path.dirname(os.path.abspath(arguments.socket))]
+    runtime = own_runtime()
+    return image_root(own if runtime is None else [*own, runtime])
 
 
 def _find_groups(daemon_id: str) -> ControlGroups | None:
