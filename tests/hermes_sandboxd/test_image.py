@@ -138,3 +138,11 @@ def test_what_is_the_daemons_is_not_seen(in_image: Daemon) -> None:
         assert client.sh(f"ls {path}")["exit_code"] != 0, path
     assert client.sh("grep -rs mine / --exclude-dir=proc").stdout == b""
     in_image.stop()
+
+
+def test_variables_of_the_image_are_beneath_those_of_the_lease(start: Callable[..., Daemon]) -> None:
+    daemon = start("--slot-env=COLOUR=-blue", "--slot-env=SHAPE=a=b", "--slot-env=PATH=/opt/tool:/bin")
+    client = daemon.client()
+    client.open(0, env={"SHAPE": "round"})
+    assert client.sh("echo $COLOUR $SHAPE $PATH").stdout == b"-blue round /opt/tool:/bin\n"
+    daemon.stop()

@@ -7,7 +7,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def daemon_arguments(
@@ -22,6 +22,8 @@ def daemon_arguments(
     python: str | None = None,
     isolation: str | None = None,
     root: str | None = None,
+    slot_env: Mapping[str, str] | None = None,
+    socket_user: int | None = None,
     command: Sequence[str] | None = None,
 ) -> list[str]:
     """Return the argument list that starts a daemon with this package's own files.
@@ -41,6 +43,8 @@ def daemon_arguments(
         python: Interpreter; this one if None.
         isolation: "auto", "namespaces", "user" or "none"; "auto" if None.
         root: "host" or "image": what slots see; "host" if None.
+        slot_env: Variables of every slot, beneath those of its lease.
+        socket_user: Who owns the socket; this process's user if None.
         command: What starts `hermes-sandboxd` where the daemon is to run, instead of `python` and these files.
     """
     own = (python or sys.executable, "-I", "-S", os.path.dirname(os.path.abspath(__file__)))
@@ -52,8 +56,12 @@ def daemon_arguments(
         ("--bwrap", bwrap),
         ("--isolation", isolation),
         ("--root", root),
+        ("--socket-user", socket_user),
         ("--tcp", tcp),
     ):
         if value is not None:
             arguments += [option, str(value)]
+    for name, text in (slot_env or {}).items():
+        # In one word: a value may begin with a dash.
+        arguments.append(f"--slot-env={name}={text}")
     return arguments

@@ -33,6 +33,8 @@ class Options(NamedTuple):
     orphan_grace_s: float
     socket_token: str | None
     tcp_token: str | None
+    environment: dict[str, str]
+    """Variables of every slot, beneath those of its lease."""
 
 
 class Daemon:
@@ -51,6 +53,7 @@ class Daemon:
         groups: ControlGroups | None,
     ) -> None:
         self.options = options
+        self.environment = options.environment
         self.state = state
         self.root = root
         self.zygote = zygote

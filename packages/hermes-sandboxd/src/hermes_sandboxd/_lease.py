@@ -34,6 +34,7 @@ class Host(Protocol):
 
     level: str
     seccomp: bool
+    environment: dict[str, str]
     state: StateFolder
     root: Root
     users: Users | None
@@ -114,7 +115,7 @@ class Lease:
             "level": host.level,
             "uid": place.uid,
             "network": params["network"],
-            "env": params["env"],
+            "env": {**host.environment, **params["env"]},
             "limits": limits,
             "grouped": host.groups is not None,
             "seccomp": host.seccomp,

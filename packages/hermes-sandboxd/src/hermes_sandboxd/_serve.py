@@ -34,7 +34,7 @@ def serve(arguments: argparse.Namespace) -> int:
     in_image = arguments.root == "image"
     state = StateFolder(arguments.state, in_image=in_image)
     try:
-        listener = _listen(arguments.socket)
+        listener = _listen(arguments.socket, arguments.socket_user)
     except ServeError as error:
         return _fail(error)
     try:
@@ -88,7 +88,8 @@ def _run(
         arguments.isolation, arguments.capacity, lambda: check_namespaces(bubblewrap or arguments.bwrap)
     )
     _raise_open_files()
-    options = Options(arguments.capacity, arguments.orphan_grace, token, token)
+    variables = dict(pair.partition("=")[::2] for pair in arguments.slot_env)
+    options = Options(arguments.capacity, arguments.orphan_grace, token, token, variables)
     asyncio.run(_main(arguments, daemon_id, options, state, users, listener, zygote, bubblewrap, isolation))
     return 0
 
@@ -186,7 +187,7 @@ def _watch_lifeline(loop: asyncio.AbstractEventLoop, descriptor: int, ended: asy
     loop.add_reader(descriptor, readable)
 
 
-def _listen(path: str) -> socket.socket:
+def _listen(path: str, user: int | None) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
         _remove_stale(path)
@@ -195,6 +196,8 @@ def _listen(path: str) -> socket.socket:
             listener.bind(path)
         finally:
             os.umask(mask)
+        if user is not None:
+            os.chown(path, user, -1)
         listener.listen(128)
     except OSError as error:
         listener.close()
