@@ -19,6 +19,9 @@ _SHELL_SIGNAL = 128
 _TOLD = (b"limit exceeded", b"Killed")
 """What shells say of these ends."""
 
+_CANNOT_FORK = (b"Cannot fork", b"can't fork", b"fork: retry", b"fork: Resource temporarily unavailable")
+"""What shells (dash, busybox, bash) say when there may be no more processes."""
+
 _OWN_PROCESSES = 2
 """The supervisor and PID 1 have the same user, in the same user namespace, as what the limit is for."""
 
@@ -139,6 +142,9 @@ class Observed:
             return "cpu"
         if self._memory_bytes is not None and usage.ru_maxrss * 1024 >= self._memory_bytes:
             return "memory"
+        if self._events is None and any(words in said for words in _CANNOT_FORK):
+            # Nothing counts a refusal by RLIMIT_NPROC.
+            return "processes"
         return None
 
 
