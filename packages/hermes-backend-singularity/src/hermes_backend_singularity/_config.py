@@ -1,0 +1,56 @@
+"""Settings of the backend `singularity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from hermes_core.sandbox import SlotSettings
+
+__all__ = ["SingularityConfig"]
+
+
+class SingularityConfig(SlotSettings):
+    """Slots in Apptainer containers on this machine."""
+
+    slots_per_sandbox: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Slots that one container hosts."""
+
+    max_sandboxes: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Most containers at once; they are started as slots are needed."""
+
+    image: str | None = None
+    """What slots run in: a `.sif` file, a folder with a root file system, or a source that Apptainer can convert, such
+    as `docker://debian:12` or `docker-daemon:my-image:latest`."""
+
+    binds: tuple[str, ...] = ()
+    """Folders and files of this machine that slots may read, each as `PATH` or `PATH:WHERE` (absolute)."""
+
+    nv: bool = False
+    """Whether containers get this machine's NVIDIA GPUs and their libraries (`apptainer exec --nv`)."""
+
+    unpack: bool = True
+    """Whether a `.sif` file is unpacked to `scratch_dir` before it is used. Programs start several times faster then;
+    without it the image is read through FUSE and takes no space."""
+
+    scratch_dir: Path | None = None
+    """Where to make a folder for unpacked images and workspaces: on a disk of this machine. By default $SLURM_TMPDIR,
+    $APPTAINER_TMPDIR, $SINGULARITY_TMPDIR, $TMPDIR or /tmp, the first that is set."""
+
+    cache_dir: Path | None = None
+    """Where to make a folder for images that were converted from another source, which machines may share. By default
+    in $APPTAINER_CACHEDIR, $SINGULARITY_CACHEDIR, $HERMES_CACHE, $XDG_CACHE_HOME or ~/.cache, the first that is set."""
+
+    executable: str | None = None
+    """Name or path of the program; by default `apptainer`, else `singularity`, on PATH."""
+
+    @field_validator("binds")
+    @classmethod
+    def _check_binds(cls, binds: tuple[str, ...]) -> tuple[str, ...]:
+        for bind in binds:
+            source, separator, target = bind.partition(":")
+            if not source.startswith("/") or (separator and not target.startswith("/")) or set(target) & {":", ","}:
+                raise ValueError(f"{bind!r}: must be PATH or PATH:WHERE, both absolute")
+        return binds
