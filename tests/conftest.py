@@ -22,14 +22,23 @@ def required_engines() -> frozenset[str]:
 
 @pytest.fixture(autouse=True)
 def _engines(request: pytest.FixtureRequest) -> None:
-    """A test marked `namespaces` needs them; without them it says so, or fails if they are required."""
-    if request.node.get_closest_marker("namespaces") is None:
-        return
+    """A test marked with the name of an engine needs it; without it, it says so, or fails if the engine is required."""
+    for name, missing in (("namespaces", _no_namespaces), ("apptainer", _no_apptainer)):
+        if request.node.get_closest_marker(name) is not None and (said := missing()) is not None:
+            if name in required_engines():
+                pytest.fail(f"cannot run: {said}")
+            pytest.skip(f"cannot run: {said}")
+
+
+def _no_namespaces() -> str | None:
     from hermes_sandboxd import check_namespaces
 
     check = check_namespaces()
-    if not check.available:
-        said = f"cannot run: {check.reason} ({check.hint})"
-        if "namespaces" in required_engines():
-            pytest.fail(said)
-        pytest.skip(said)
+    return None if check.available else f"{check.reason} ({check.hint})"
+
+
+def _no_apptainer() -> str | None:
+    from tests.hermes_backend_singularity.engine import obstacle
+
+    said = obstacle()
+    return None if said is None else f"{said} (run .ci/engines/apptainer.sh as root)"
