@@ -29,6 +29,8 @@ class Root(NamedTuple):
     """Whether that includes /var."""
     has_var_tmp: bool
     """Whether there is a folder /var/tmp in it, over which each slot gets its own."""
+    devices: tuple[str, ...] = ()
+    """Devices besides those that every slot has, where namespaces give it a /dev of its own."""
 
 
 def host_root() -> Root:

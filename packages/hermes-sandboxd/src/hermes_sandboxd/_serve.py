@@ -139,6 +139,10 @@ async def _main(
 
 
 def _root(arguments: argparse.Namespace) -> Root:
+    return _files(arguments)._replace(devices=tuple(arguments.device))
+
+
+def _files(arguments: argparse.Namespace) -> Root:
     if arguments.root == "host":
         return host_root()
     own = [os.path.abspath(arguments.state), os.path.dirname(os.path.abspath(arguments.socket))]
