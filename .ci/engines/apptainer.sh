@@ -15,14 +15,15 @@ if [ "$(id -u)" != 0 ]; then
   exit 1
 fi
 
+. /etc/os-release
 missing=()
-command -v debootstrap >/dev/null || missing+=(debootstrap)
-command -v setpriv >/dev/null || missing+=(util-linux)
-command -v runuser >/dev/null || missing+=(util-linux)
-command -v bwrap >/dev/null || missing+=(bubblewrap)
+for package in debootstrap util-linux bubblewrap busybox-static; do
+  dpkg-query --show --showformat '${Status}' "$package" 2>/dev/null | grep -q 'install ok' || missing+=("$package")
+done
 if [ "${#missing[@]}" != 0 ]; then
-  apt-get -qq update
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
+  apt-get -o DPkg::Lock::Timeout=600 -qq update
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq install -y --no-install-recommends \
+    "${missing[@]}" >/dev/null
 fi
 if ! apptainer --version >/dev/null 2>&1; then
   if [ ! -x "$install" ]; then
@@ -45,10 +46,11 @@ chmod 755 "$cache" "$(dirname "$cache")"
 exec 9>"$cache/.lock"
 flock 9
 if [ ! -d "$cache/base" ]; then
-  # The mirror that this machine installs from; debootstrap's own if there is none to be found.
-  mirror=$(grep -hm1 -E '^URIs:' /etc/apt/sources.list.d/*.sources 2>/dev/null | awk '{print $2}' || true)
+  # The mirror that this machine installs from.
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' "Codename: $VERSION_CODENAME" | head -n 1)
   rm -rf "$cache/base.partial"
-  debootstrap --variant=minbase --include=python3 bookworm "$cache/base.partial" ${mirror:+"$mirror"} >"$cache/debootstrap.log"
+  debootstrap --variant=minbase --include=python3 "$VERSION_CODENAME" "$cache/base.partial" "$mirror" \
+    >"$cache/debootstrap.log"
   rm -rf "$cache"/base.partial/var/cache/apt/archives/*.deb "$cache"/base.partial/var/lib/apt/lists/*
   mv "$cache/base.partial" "$cache/base"
 fi

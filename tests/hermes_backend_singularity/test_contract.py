@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 import pytest
+from tests.hermes_backend_singularity.containers import Container
 from tests.hermes_backend_singularity.engine import IMAGE
 
 from hermes_backend_singularity import SingularityBackend, SingularityConfig
-from hermes_backend_singularity._sandbox import SingularitySandbox
 from hermes_core.testing.contract import Check, ContractRig, contract_checks, open_rig, parameters
 
 if TYPE_CHECKING:
@@ -29,21 +28,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 async def kill_slots(sandbox: Sandbox) -> None:
-    """Kill the supervisors: the children of the zygote, which is the only child of the daemon."""
-    assert isinstance(sandbox, SingularitySandbox)
-    assert sandbox.pid is not None
-    # The shell that keeps the engine, the engine, the container's first process, the daemon, the zygote.
-    pids = [sandbox.pid]
-    for _ in range(5):
-        pids = [child for pid in pids for child in children(pid)]
-    assert pids
-    for pid in pids:
-        os.kill(pid, 9)
+    """Kill the supervisors."""
+    for supervisor in Container.of(sandbox).supervisors():
+        os.kill(supervisor, 9)
     await anyio.lowlevel.checkpoint()
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.fixture(scope="module")

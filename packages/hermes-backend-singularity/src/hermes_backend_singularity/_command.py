@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from hermes_backend_singularity._engine import GLOBAL
+from hermes_backend_singularity._gpus import gpu_options
 from hermes_backend_singularity._state import SOCKET
 from hermes_sandboxd import daemon_arguments
 
@@ -23,10 +24,10 @@ RUNTIME_INSIDE = "/run/hermes/runtime"
 SHARED_INSIDE = "/run/hermes/shared"
 
 KEEPER = """
-exec 9<"$1/mark"
+exec 8>&2 9<"$1/mark" 2>/dev/null
 folder=$1
 shift
-"$@"
+(exec "$@" 2>&8 8>&-)
 status=$?
 if [ $status -ge 128 ]; then
   for process in /proc/[0-9]*; do
@@ -34,8 +35,8 @@ if [ $status -ge 128 ]; then
       kill -9 "${process#/proc/}"
     fi
   done
-fi 2>/dev/null
-rm -rf -- "$folder" 2>/dev/null
+fi
+rm -rf -- "$folder"
 exit $status
 """
 """Runs the engine, and removes the folder of the container when it has ended, whoever is still there to see it.
@@ -90,6 +91,7 @@ def container_command(
         *(("--nv",) if nv else ()),
         os.fspath(image),
         *daemon,
+        *(gpu_options() if nv else ()),
     ]
 
 

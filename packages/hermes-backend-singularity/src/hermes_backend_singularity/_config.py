@@ -11,6 +11,9 @@ from hermes_core.sandbox import SlotSettings
 
 __all__ = ["SingularityConfig"]
 
+OWN = ("/dev", "/etc", "/grading", "/home/agent", "/proc", "/run", "/sys", "/tmp", "/var/tmp", "/workspace")
+"""What slots see here is not the container's."""
+
 
 class SingularityConfig(SlotSettings):
     """Slots in Apptainer containers on this machine."""
@@ -53,4 +56,6 @@ class SingularityConfig(SlotSettings):
             source, separator, target = bind.partition(":")
             if not source.startswith("/") or (separator and not target.startswith("/")) or set(target) & {":", ","}:
                 raise ValueError(f"{bind!r}: must be PATH or PATH:WHERE, both absolute")
+            if any(f"{target or source}/".startswith(f"{own}/") for own in OWN):
+                raise ValueError(f"{bind!r}: slots have places of their own there; bind it elsewhere, PATH:/data/NAME")
         return binds
