@@ -32,8 +32,7 @@ while [ "$1" != -- ]; do
 done
 shift
 eval "$HERMES_TEST_PREPARE"
-unset HERMES_TEST_PREPARE
-exec setpriv --reuid="$USER" --regid="$USER" --init-groups "$@"
+exec "$@"
 """
 
 
@@ -76,33 +75,44 @@ def environment(further: Mapping[str, str] | None = None) -> dict[str, str]:
     }
 
 
-def command(arguments: Sequence[str], further: Mapping[str, str] | None = None, prepare: str = "") -> list[str]:
+def command(
+    arguments: Sequence[str],
+    further: Mapping[str, str] | None = None,
+    prepare: str = "",
+    around: Sequence[str] = (),
+) -> list[str]:
     """The command that runs the tests' interpreter as the user.
 
     Args:
         arguments: Of the interpreter.
         further: Variables of the program.
-        prepare: Shell commands that root does before, in the program's mount namespace.
+        prepare: Shell commands that root does before, in the program's mount namespace, in the folder `WORLD`.
+        around: Command of root that starts what follows it.
     """
     WORLD.mkdir(mode=0o755, exist_ok=True)
     mounts = [argument for path, name in _views().items() for argument in (str(path), name)]
     variables = [f"{name}={value}" for name, value in environment(further).items()]
-    python = (
-        WORLD
-        / "python"
-        / Path(getattr(sys, "_base_executable", sys.executable)).resolve().relative_to(Path(sys.base_prefix).resolve())
-    )
+    base = Path(sys.base_prefix).resolve()
+    python = WORLD / "python" / Path(getattr(sys, "_base_executable", sys.executable)).resolve().relative_to(base)
     return [
-        *("env", f"HERMES_TEST_PREPARE={prepare}", f"USER={USER}"),
+        *("env", f"HERMES_TEST_PREPARE={prepare}"),
         *("unshare", "--mount", "--propagation", "private", "sh", "-c", SCRIPT, "sh", str(WORLD), *mounts, "--"),
+        *(*around, "setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"),
         *("env", "-i", *variables, str(python), *arguments),
     ]
 
 
 def run(
-    arguments: Sequence[str], further: Mapping[str, str] | None = None, prepare: str = ""
+    arguments: Sequence[str],
+    further: Mapping[str, str] | None = None,
+    prepare: str = "",
+    around: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run the tests' interpreter as the user, to its end; see `command`."""
     return subprocess.run(
-        command(arguments, further, prepare), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command(arguments, further, prepare, around),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )

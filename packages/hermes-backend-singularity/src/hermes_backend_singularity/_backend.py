@@ -10,10 +10,10 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 
 from hermes_backend_singularity._command import RUNTIME_INSIDE, container_command
-from hermes_backend_singularity._config import SingularityConfig
+from hermes_backend_singularity._config import TASK, SingularityConfig
 from hermes_backend_singularity._engine import find_engine
 from hermes_backend_singularity._images import HINT as IMAGE_HINT
-from hermes_backend_singularity._images import ImageStore
+from hermes_backend_singularity._images import ImageStore, sweep_images
 from hermes_backend_singularity._places import (
     CACHE_SETTING,
     SCRATCH_SETTING,
@@ -24,7 +24,7 @@ from hermes_backend_singularity._places import (
 )
 from hermes_backend_singularity._sandbox import SingularitySandbox
 from hermes_backend_singularity._state import RunFolder, clean_up, inspect, sweep
-from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
+from hermes_core.exceptions import BackendUnavailableError, ConfigError, SandboxLostError
 from hermes_core.sandbox import Capabilities, portable_runtime
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class SingularityBackend:
 
         Raises:
             BackendUnavailableError: Containers cannot be started here; the hint says what to change.
-            ConfigError: There is no such image.
+            ConfigError: No image was named, or there is no such image.
         """
         if os.geteuid() == 0:
             raise BackendUnavailableError(
@@ -90,14 +90,17 @@ class SingularityBackend:
                 hint="run Hermes as an ordinary user (runuser -u USER -- hermes …), or use another backend",
             )
         self._engine = find_engine(self._config.executable)
+        if self._config.image is None:
+            raise ConfigError("the backend 'singularity' needs an image", hint=f"-B image=…: {IMAGE_HINT}")
         self._limiter = CapacityLimiter(THREADS)
         scratch = scratch_folder(self._config)
         self._runs = await self._in_thread(partial(_private, scratch, RUNS))
         images = await self._in_thread(partial(_private, scratch, IMAGES))
         await self._in_thread(partial(sweep, self._runs))
+        await self._in_thread(partial(sweep_images, images))
         self._images = ImageStore(self._engine, self._cache, images, unpack=self._config.unpack)
         try:
-            if self._config.image is not None:
+            if self._config.image not in (None, TASK):
                 await self._images.prepare(self._config.image)
             self._runtime = await self._in_thread(partial(portable_runtime, RUNTIME_INSIDE))
         except BaseException:
@@ -127,8 +130,8 @@ class SingularityBackend:
         if self._engine is None or self._images is None or self._runtime is None:
             raise BackendUnavailableError("the backend 'singularity' was not entered")
         wanted = spec.image or self._config.image
-        if wanted is None:
-            raise BackendUnavailableError("the backend 'singularity' needs an image", hint=f"-B image=…: {IMAGE_HINT}")
+        if wanted in (None, TASK):
+            raise BackendUnavailableError("this task brings no image", hint=f"-B image=…: {IMAGE_HINT}")
         image = await self._images.prepare(wanted)
         try:
             folder = RunFolder(self._runs, owner, name)

@@ -9,7 +9,10 @@ from pydantic import Field, field_validator
 
 from hermes_core.sandbox import SlotSettings
 
-__all__ = ["SingularityConfig"]
+__all__ = ["TASK", "SingularityConfig"]
+
+TASK = "task"
+"""The image of whoever leases a slot."""
 
 OWN = ("/dev", "/etc", "/grading", "/home/agent", "/proc", "/run", "/sys", "/tmp", "/var/tmp", "/workspace")
 """What slots see here is not the container's."""
@@ -26,7 +29,8 @@ class SingularityConfig(SlotSettings):
 
     image: str | None = None
     """What slots run in: a `.sif` file, a folder with a root file system, or a source that Apptainer can convert, such
-    as `docker://debian:12` or `docker-daemon:my-image:latest`."""
+    as `docker://debian:12` or `docker-daemon:my-image:latest`. A task's own image takes precedence; `task` if every
+    task brings one."""
 
     binds: tuple[str, ...] = ()
     """Folders and files of this machine that slots may read, each as `PATH` or `PATH:WHERE` (absolute)."""
@@ -54,7 +58,7 @@ class SingularityConfig(SlotSettings):
     def _check_binds(cls, binds: tuple[str, ...]) -> tuple[str, ...]:
         for bind in binds:
             source, separator, target = bind.partition(":")
-            if not source.startswith("/") or (separator and not target.startswith("/")) or set(target) & {":", ","}:
+            if not source.startswith("/") or (separator and not target.startswith("/")) or ":" in target or "," in bind:
                 raise ValueError(f"{bind!r}: must be PATH or PATH:WHERE, both absolute")
             if any(f"{target or source}/".startswith(f"{own}/") for own in OWN):
                 raise ValueError(f"{bind!r}: slots have places of their own there; bind it elsewhere, PATH:/data/NAME")

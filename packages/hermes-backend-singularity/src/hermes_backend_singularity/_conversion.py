@@ -27,7 +27,7 @@ async def convert(engine: Path, source: str, target: Path, *, temporary: Path, l
         engine: The program.
         source: What to make it from.
         target: Where it is to be.
-        temporary: Folder for temporary files, unless the user has named one.
+        temporary: Folder for its temporary files, which it does not remove when it is killed.
         lock: A descriptor that the program inherits, so that a lock outlives this process as long as the program does.
 
     Raises:

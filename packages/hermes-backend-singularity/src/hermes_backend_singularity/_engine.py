@@ -67,10 +67,9 @@ def build_environment(temporary: Path) -> dict[str, str]:
     """Return the environment of a command that converts an image: credentials and proxies are in it.
 
     Args:
-        temporary: Folder for temporary files, unless the user has named one.
+        temporary: Folder for its temporary files.
     """
-    named = os.environ.get("APPTAINER_TMPDIR") or os.environ.get("SINGULARITY_TMPDIR")
-    return {**os.environ, "APPTAINER_TMPDIR": named or str(temporary), "SINGULARITY_TMPDIR": named or str(temporary)}
+    return {**os.environ, "APPTAINER_TMPDIR": str(temporary), "SINGULARITY_TMPDIR": str(temporary)}
 
 
 def explain(said: Sequence[str]) -> tuple[str, str | None]:

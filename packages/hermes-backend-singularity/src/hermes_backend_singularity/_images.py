@@ -21,9 +21,14 @@ from hermes_sandboxd import remove_tree
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ImageStore", "is_source"]
+__all__ = ["HINT", "ImageStore", "is_source", "sweep_images"]
 
 SOURCE = re.compile(r"[a-z][a-z0-9+.-]*://|(docker-daemon|docker-archive|oci|oci-archive):")
+SUFFIX = ".sif"
+PARTIAL = ".partial-"
+LOCK = ".lock"
+MAGIC, MAGIC_AT = b"SIF_MAGIC", 32
+SQUASHFS = b"hsqs"
 HINT = "give a .sif file, a folder with a root file system, or a source such as docker://debian:12"
 OLD_S = 5 * 24 * 3600.0
 """After so long an unpacked image is unpacked anew, unless it is in use: what cleans temporary folders takes single
@@ -80,7 +85,7 @@ class ImageStore:
 
     async def _prepare(self, image: str) -> Path:
         if is_source(image):
-            path = await self._have(self._cache() / f"{_key(image, image)}.sif", image)
+            path = await self._have(self._cache() / f"{_key(image, image)}{SUFFIX}", image)
         else:
             path = _existing(image)
             if path.is_dir():
@@ -93,36 +98,57 @@ class ImageStore:
 
     async def _have(self, target: Path, source: str) -> Path:
         """Make an image if it is not there, and hold it."""
-        lock = target.with_name(target.name + ".lock")
+        lock = target.with_name(target.name + LOCK)
         while True:
-            if _is_complete(target):
+            complete = _is_complete(target, lock)
+            making = None if complete else try_lock(lock) if _is_there(target) else await wait_lock(lock)
+            if making is None:  # complete; or old and in use, and then good enough
                 held = await wait_lock(lock, shared=True)
-                if _is_complete(target):
+                if _is_complete(target, lock) or (not complete and _is_there(target)):
                     self._held.append(held)
                     return target
                 os.close(held)
-            making = try_lock(lock) if _is_there(target) else await wait_lock(lock)
-            if making is None:  # old, and in use
-                self._held.append(await wait_lock(lock, shared=True))
-                return target
+                continue
             try:
-                if not _is_complete(target):
+                if not _is_complete(target, lock):
                     await self._make(target, source, making)
             finally:
                 os.close(making)
 
     async def _make(self, target: Path, source: str, lock: int) -> None:
-        await to_thread.run_sync(_clear, target)
+        await to_thread.run_sync(_clear, target, self._scratch)
         began = time.monotonic()
         _logger.info("image %s is being made from %s", target, source)
-        partial = target.with_name(f"{target.name}.partial-{os.urandom(4).hex()}{target.suffix}")
+        name = f"{target.name}{PARTIAL}{os.urandom(4).hex()}"
+        partial, temporary = target.with_name(name + target.suffix), self._scratch / f"{name}.tmp"
+        temporary.mkdir(mode=0o700)
         try:
-            await convert(self._engine, source, partial, temporary=self._scratch, lock=lock)
+            await convert(self._engine, source, partial, temporary=temporary, lock=lock)
             partial.rename(target)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(time.time()).encode(), 0)
         finally:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(_remove, partial)
+                await to_thread.run_sync(_remove, partial, temporary)
         _logger.info("image %s was made in %.1f s", target, time.monotonic() - began)
+
+
+def sweep_images(scratch: Path) -> None:
+    """Remove images that are old and that nobody uses, and what killed processes left of others."""
+    names = {path.name.partition(PARTIAL)[0] for path in scratch.iterdir() if path.suffix != LOCK}
+    # Of what is converted, the lock is elsewhere.
+    for target in (scratch / name for name in names if not name.endswith(SUFFIX)):
+        lock = target.with_name(target.name + LOCK)
+        left = any(scratch.glob(f"{target.name}{PARTIAL}*"))
+        if (left or not _is_complete(target, lock)) and (held := try_lock(lock)) is not None:
+            try:
+                if _is_complete(target, lock):
+                    _remove(*scratch.glob(f"{target.name}{PARTIAL}*"))
+                else:
+                    _clear(target, scratch)
+                    lock.unlink()
+            finally:
+                os.close(held)
 
 
 def _key(name: str, version: str) -> str:
@@ -136,31 +162,46 @@ def _existing(image: str) -> Path:
         raise ConfigError(f"image {path}: no such file or folder", hint=HINT)
     if not os.access(path, os.R_OK):
         raise ConfigError(f"image {path} cannot be read by this user", hint=HINT)
-    if path.suffix == ".def":
-        raise ConfigError(f"image {path} is a definition, not an image", hint=f"apptainer build IMAGE.sif {path.name}")
+    if path.is_file() and not _is_image(path):
+        # The engine would take it for a definition, and do what it says.
+        raise ConfigError(
+            f"{path} is no image", hint=f"{HINT}; a definition is built by: apptainer build IMAGE.sif FILE"
+        )
     return path.resolve()
+
+
+def _is_image(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(MAGIC_AT + len(MAGIC))
+    return head[MAGIC_AT:] == MAGIC or head.startswith(SQUASHFS)
 
 
 def _is_there(target: Path) -> bool:
     return target.exists()
 
 
-def _is_complete(target: Path) -> bool:
+def _is_complete(target: Path, lock: Path) -> bool:
+    """Say whether an image is there; one that was unpacked is not trusted for ever."""
+    return target.exists() and (target.suffix == SUFFIX or time.time() - _made_at(lock) < OLD_S)
+
+
+def _made_at(lock: Path) -> float:
+    """Return when an image was made, as its maker wrote it into the lock's file."""
     try:
-        facts = target.stat()
-    except FileNotFoundError:
-        return False
-    return target.suffix == ".sif" or time.time() - facts.st_ctime < OLD_S
+        return float(lock.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0.0
 
 
-def _clear(target: Path) -> None:
+def _clear(target: Path, scratch: Path) -> None:
     """Remove an image that is old, and what killed processes left of it; nobody else has its lock."""
-    for path in (target, *target.parent.glob(f"{target.name}.partial-*")):
-        _remove(path)
+    left = {path for folder in (target.parent, scratch) for path in folder.glob(f"{target.name}{PARTIAL}*")}
+    _remove(target, *left)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        remove_tree(os.fspath(path))
-    else:
-        path.unlink(missing_ok=True)
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        if path.is_dir():
+            remove_tree(os.fspath(path))
+        else:
+            path.unlink(missing_ok=True)

@@ -202,8 +202,8 @@ class SingularitySandbox:
     def _why_not_started(self) -> BackendUnavailableError | SandboxLostError:
         status = self._process.returncode if self._process is not None else None
         if status == REFUSED_STATUS:
-            said = self._stderr[-1] if self._stderr else "hermes-sandboxd refused to start"
-            return BackendUnavailableError(said.removeprefix("hermes-sandboxd: "))
+            message, hint = explain(self._stderr)
+            return BackendUnavailableError(message.removeprefix("hermes-sandboxd: "), hint=hint)
         if (status is not None and 0 < status < 128) or status == ENGINE_FAILED:
             message, hint = explain(self._stderr)
             return BackendUnavailableError(f"the container cannot be started: {message}", hint=hint)
