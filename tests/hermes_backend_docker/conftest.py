@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import tempfile
+import uuid
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,11 +44,25 @@ def client(docker_base: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def make(docker_base: str, tmp_path: Path) -> Callable[..., DockerBackend]:
+def state() -> Iterator[Path]:
+    """A state folder with a path that is short enough for sockets; nothing may be left in it."""
+    with tempfile.TemporaryDirectory(prefix="h-", dir="/tmp") as folder:
+        yield Path(folder)
+        assert [name for name in os.listdir(folder) if not name.startswith(".")] == []
+
+
+@pytest.fixture
+def make(docker_base: str, state: Path) -> Callable[..., DockerBackend]:
     """Makes backends with the base image and a state folder of the test's own."""
 
     def make(**settings: object) -> DockerBackend:
-        values = {"image": docker_base, "state_dir": tmp_path / "s", **settings}
+        values = {"image": docker_base, "state_dir": state, **settings}
         return DockerBackend(DockerConfig.model_validate(values))
 
     return make
+
+
+@pytest.fixture
+def owner() -> str:
+    """An owner that has nothing yet."""
+    return f"test-{uuid.uuid4().hex[:8]}"

@@ -61,7 +61,10 @@ class DockerBackend:
         """Every isolation level, images of tasks, and the network of the containers, if they have one."""
         offline = self._config.container_network == "none"
         return Capabilities(
-            isolation=ISOLATION_LEVELS, network=("none",) if offline else ("none", "host"), image_per_task=True
+            isolation=ISOLATION_LEVELS,
+            network=("none",) if offline else ("none", "host"),
+            image_per_task=True,
+            gpu=self._config.gpus is not None,
         )
 
     @property
@@ -78,6 +81,11 @@ class DockerBackend:
         self._places = _places(self._config)
         self._runtime: Runtime = await to_thread.run_sync(portable_runtime)
         engine = Engine(self._config.host)
+        if not engine.local:
+            raise BackendUnavailableError(
+                f"the Docker engine at {engine.address} is not on this machine, and its sockets cannot be reached",
+                hint="run Hermes on the engine's machine",
+            )
         await engine.__aenter__()
         try:
             self._images = Images(engine, self._config)

@@ -14,6 +14,7 @@ __all__ = ["DockerConfig"]
 Bytes = Annotated[ByteSize, Field(ge=6 << 20)]
 """Docker refuses less than 6 MiB."""
 Volume = Annotated[str, StringConstraints(pattern=r"^[^:]+:/[^:]*(:(ro|rw))?$")]
+Device = Annotated[str, StringConstraints(pattern=r"^/dev/[^:]+$")]
 User = Annotated[str, StringConstraints(pattern=r"^\d+(:\d+)?$")]
 
 
@@ -54,6 +55,12 @@ class DockerConfig(SlotSettings):
 
     shm: Bytes | None = None
     """Size of a container's own /dev/shm. Slots have one each, as large as `tmp_bytes`, except at the level `user`."""
+
+    gpus: Annotated[int, Field(ge=1)] | Literal["all"] | None = None
+    """GPUs of a container, which all its slots share. Needs the NVIDIA container toolkit on the engine's machine."""
+
+    devices: tuple[Device, ...] = ()
+    """Devices of the engine's machine, such as `/dev/fuse`, that slots have as well."""
 
     container_network: str = "bridge"
     """Docker network of the containers. Slots whose policy is `host` are in it; with `none` there are no such slots."""

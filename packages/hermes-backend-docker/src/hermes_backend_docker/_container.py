@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import tarfile
 import time
@@ -12,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from docker import errors
+from docker.types import DeviceRequest
 
 from hermes_core.sandbox.portable import RUNTIME_INSIDE
 from hermes_sandboxd import daemon_arguments
@@ -39,6 +41,7 @@ DROPPED = ("AUDIT_WRITE", "FSETID", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SET
 """Of the capabilities that Docker gives to root, those that the daemon has no use for."""
 LOADER_VARIABLES = ("LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD")
 """Meant for programs of the image, and harmful to the daemon's."""
+GPU_DEVICES = ("/dev/nvidia*", "/dev/dri", "/dev/dxg")
 OWN_VARIABLES = frozenset(("HOME", "HOSTNAME", "LOGNAME", "OLDPWD", "PWD", "SHELL", "SHLVL", "TERM", "TMPDIR", "USER"))
 """Variables of an image that are something else in a slot."""
 
@@ -118,6 +121,9 @@ def _command(plan: ContainerPlan) -> list[str]:
         lifeline_fd=STDIN,
         isolation=plan.config.isolation,
         slot_env=variables,
+        devices=(*plan.config.devices, *(GPU_DEVICES if plan.config.gpus is not None else ())),
+        # The socket is this user's, whoever the daemon is: nobody else in the container can use it.
+        socket_user=os.geteuid() if plan.config.user is None and os.geteuid() != 0 else None,
     )
 
 
@@ -133,6 +139,8 @@ def _host_config(client: Any, plan: ContainerPlan) -> dict[str, Any]:  # noqa: A
             *(volume if volume.endswith((":ro", ":rw")) else f"{volume}:ro" for volume in config.volumes),
         ],
         cap_drop=list(DROPPED),
+        device_requests=_gpus(config.gpus),
+        devices=[f"{path}:{path}:rwm" for path in config.devices],
         log_config={"Type": "none"},
         mem_limit=memory,
         memswap_limit=memory,
@@ -144,6 +152,12 @@ def _host_config(client: Any, plan: ContainerPlan) -> dict[str, Any]:  # noqa: A
     )
     # `systempaths=unconfined` of the command line: a slot's own /proc can be mounted only where none is covered.
     return {**made, "MaskedPaths": [], "ReadonlyPaths": []}
+
+
+def _gpus(wanted: int | str | None) -> list[DeviceRequest] | None:
+    if wanted is None:
+        return None
+    return [DeviceRequest(count=-1 if wanted == "all" else wanted, capabilities=[["gpu"]])]
 
 
 def _folder_of(user: str) -> bytes:

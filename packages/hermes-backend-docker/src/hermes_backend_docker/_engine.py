@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -67,6 +68,10 @@ class Engine:
             client.close()
 
     def _connect(self) -> Any:  # noqa: ANN401 - the SDK has no types
+        if self.local:
+            # What the system says of it is clearer than what the SDK makes of that.
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(self.address.partition("://")[2])
         settings: dict[str, Any] = kwargs_from_env()
         if self._host is not None:
             settings["base_url"] = self._host

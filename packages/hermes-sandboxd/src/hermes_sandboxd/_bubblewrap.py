@@ -58,6 +58,8 @@ def system_arguments(root: Root, etc: str, bound: Iterable[str], network: str, i
         for path in _RESOLVER_FILES:
             arguments += ["--ro-bind-try", os.path.realpath(path), path]
     arguments += ["--proc", "/proc", "--dev", "/dev"]
+    for path in root.devices:
+        arguments += ["--dev-bind", path, path]
     arguments += ["--ro-bind", init, INIT]
     return arguments
 

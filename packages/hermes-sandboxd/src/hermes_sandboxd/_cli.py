@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--slot-env", action="append", default=[], metavar="NAME=VALUE", help="a variable of every slot; repeatable"
     )
+    serve.add_argument(
+        "--device", action="append", default=[], metavar="PATTERN", help="devices below /dev for every slot; repeatable"
+    )
     serve.add_argument("--socket-user", type=int, metavar="UID", help="who owns the socket; needs root")
     serve.add_argument("--bwrap", help="path of bubblewrap")
     serve.add_argument("--uid-range", default="60000:65000", help="users for the slots of a daemon that is root")
