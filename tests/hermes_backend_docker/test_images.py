@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from docker import errors
 
 from hermes_core import Hermes
 from hermes_core.exceptions import BackendUnavailableError, ConfigError, SandboxLostError
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
+PATIENCE_S = 30.0
 BUSYBOX = """\
 FROM {base} AS base
 FROM scratch
@@ -42,10 +46,14 @@ def folder(docker_base: str, client: Any, tmp_path: Path) -> Iterator[Path]:
     (folder / "code.txt").write_text(f"code {tmp_path}\n")
     (folder / "Dockerfile").write_text(BUSYBOX.format(base=docker_base, label=label))
     yield folder
-    # With the layers of builds that failed, which have no name.
+    # With the layers of builds that failed, which have no name; those of one that was given up are in use for a while.
+    deadline = time.monotonic() + PATIENCE_S
     while left := client.images(filters={"label": label}):
+        assert time.monotonic() < deadline, f"images are left: {left}"
         for image in left:
-            client.remove_image(image["Id"], force=True)
+            with suppress(errors.APIError):
+                client.remove_image(image["Id"], force=True)
+        time.sleep(0.05)
 
 
 async def test_an_image_of_nothing_but_busybox(make: Callable[..., DockerBackend], folder: Path) -> None:
@@ -106,7 +114,9 @@ async def test_a_build_that_fails_leaves_its_log(
         log = str(raised.value.hint).removeprefix("its log: ")
         assert "what went wrong" in await anyio.Path(log).read_text()
         assert not await backend.list(owner)
-    assert not [left for left in client.containers(all=True) if "what went wrong" in left["Command"]]
+    with anyio.fail_after(PATIENCE_S):
+        while any("what went wrong" in one["Command"] for one in client.containers(all=True)):  # noqa: ASYNC110
+            await anyio.sleep(0.05)
 
 
 async def test_a_cancelled_build_is_given_up(make: Callable[..., DockerBackend], folder: Path, owner: str) -> None:
