@@ -140,6 +140,9 @@ async def test_an_image_that_is_not_there(make: Callable[..., DockerBackend], ow
         async with make(image="hermes-nothing:x", pull="never"):
             pass
     assert "docker pull" in str(raised.value.hint)
+    with pytest.raises(BackendUnavailableError, match="no image localhost:1/x:y, and it cannot be pulled"):
+        async with make(image="localhost:1/x:y"):
+            pass
     async with make(pull="never") as backend:
         # A task's image is that task's trouble.
         with pytest.raises(SandboxLostError, match="no image hermes-nothing:x"):

@@ -13,13 +13,14 @@ from hermes_core.exceptions import BackendUnavailableError, HermesError, Sandbox
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["engine_errors"]
+__all__ = ["REFUSED", "engine_errors"]
 
 START_HINT = "start it (systemctl start docker, or dockerd), or name another one: DOCKER_HOST, -B host=URL"
 GROUP_HINT = "add your user to the group docker and log in again, or run as root"
 IMAGE_HINT = "docker pull it, or choose another: -B image=TAG"
 SPACE_HINT = "hermes sandbox cleanup --backend docker, and docker system prune, make room"
 ADDRESS_HINT = "an address looks like unix:///var/run/docker.sock or tcp://HOST:2375"
+REFUSED = "the Docker engine refused: "
 NO_SPACE = "no space left on device"
 
 
@@ -44,7 +45,7 @@ def engine_errors(address: str) -> Iterator[None]:
         told = _told(error)
         if NO_SPACE in told.lower():
             raise BackendUnavailableError(f"the Docker engine has no space left: {told}", hint=SPACE_HINT) from error
-        raise SandboxLostError(f"the Docker engine refused: {told}") from error
+        raise SandboxLostError(f"{REFUSED}{told}") from error
     except (errors.DockerException, requests.RequestException, OSError) as error:
         raise _unreachable(error, address) from error
 

@@ -13,7 +13,8 @@ from docker import errors
 
 from hermes_backend_docker._building import Build
 from hermes_backend_docker._context import digest_of, recipe_of
-from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
+from hermes_backend_docker._errors import REFUSED
+from hermes_core.exceptions import BackendUnavailableError, HermesError, SandboxLostError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,20 +87,30 @@ class Images:
         return await self._present(name)
 
     async def _reference(self) -> Image:
-        base = await self._present(self._config.base_image)
+        base = await self._present(self._config.base_image, "base_image")
         digest = digest_of(REFERENCE, base.id)
         return await self._built(REFERENCE, REFERENCE_NAME, digest, {"BASE": self._config.base_image})
 
-    async def _present(self, name: str) -> Image:
+    async def _present(self, name: str, setting: str = "image") -> Image:
+        """Return an image that the engine has, or that can be pulled.
+
+        Args:
+            name: Its tag or digest.
+            setting: Which setting names it.
+        """
+        lacking = f"the Docker engine has no image {name}"
+        hint = f"docker pull or build it, or name another: -B {setting}=TAG"
         found = await self._engine.work(lambda client: _look(client, name))
         if found is None and self._config.pull == "missing":
             _logger.warning("pulling the image %s", name)
-            await self._engine.work(lambda client: client.pull(name), limiter=self._builds)
+            try:
+                await self._engine.work(lambda client: client.pull(name), limiter=self._builds)
+            except HermesError as error:
+                told = error.message.removeprefix(REFUSED)
+                raise BackendUnavailableError(f"{lacking}, and it cannot be pulled: {told}", hint=hint) from error
             found = await self._engine.work(lambda client: _look(client, name))
         if found is None:
-            raise BackendUnavailableError(
-                f"the Docker engine has no image {name}", hint="docker pull or build it, or name another: -B image=TAG"
-            )
+            raise BackendUnavailableError(lacking, hint=hint)
         return found
 
     async def _built(self, folder: Path, kind: str, digest: str, arguments: dict[str, str]) -> Image:
