@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
+from typing import NoReturn
 
 import pytest
 
@@ -20,25 +22,46 @@ def required_engines() -> frozenset[str]:
     return frozenset(os.environ.get("HERMES_REQUIRE_ENGINES", "").replace(",", " ").split())
 
 
+def cannot_run(engine: str, why: str) -> NoReturn:
+    """Skip the test aloud for lack of an engine, or fail it if the engine is required."""
+    said = f"cannot run: {why}"
+    if engine in required_engines():
+        pytest.fail(said)
+    pytest.skip(said)
+
+
 @pytest.fixture(autouse=True)
 def _engines(request: pytest.FixtureRequest) -> None:
-    """A test marked with the name of an engine needs it; without it, it says so, or fails if the engine is required."""
-    for name, missing in (("namespaces", _no_namespaces), ("apptainer", _no_apptainer)):
-        if request.node.get_closest_marker(name) is not None and (said := missing()) is not None:
-            if name in required_engines():
-                pytest.fail(f"cannot run: {said}")
-            pytest.skip(f"cannot run: {said}")
+    """A test marked with an engine needs it; without it it says so, or fails if the engine is required."""
+    if request.node.get_closest_marker("namespaces") is not None:
+        from hermes_sandboxd import check_namespaces
+
+        check = check_namespaces()
+        if not check.available:
+            cannot_run("namespaces", f"{check.reason} ({check.hint})")
+    if request.node.get_closest_marker("docker") is not None:
+        request.getfixturevalue("docker_base")
+    if request.node.get_closest_marker("apptainer") is not None:
+        from tests.hermes_backend_singularity.engine import obstacle
+
+        if (missing := obstacle()) is not None:
+            cannot_run("apptainer", f"{missing} (run .ci/engines/apptainer.sh as root)")
 
 
-def _no_namespaces() -> str | None:
-    from hermes_sandboxd import check_namespaces
-
-    check = check_namespaces()
-    return None if check.available else f"{check.reason} ({check.hint})"
-
-
-def _no_apptainer() -> str | None:
-    from tests.hermes_backend_singularity.engine import obstacle
-
-    said = obstacle()
-    return None if said is None else f"{said} (run .ci/engines/apptainer.sh as root)"
+@pytest.fixture(scope="session")
+def docker_base() -> str:
+    """An image of the Docker engine to build and test on; `.ci/engines/docker.sh` makes it."""
+    name = os.environ.get("HERMES_TEST_DOCKER_BASE", "hermes-base:bookworm")
+    hint = "run .ci/engines/docker.sh, which starts an engine and makes the image"
+    try:
+        import docker
+    except ImportError as error:
+        cannot_run("docker", str(error))
+    try:
+        with closing(docker.APIClient(version="auto", **docker.utils.kwargs_from_env())) as client:
+            client.inspect_image(name)
+    except docker.errors.ImageNotFound:
+        cannot_run("docker", f"the Docker engine has no image {name} ({hint})")
+    except docker.errors.DockerException as error:
+        cannot_run("docker", f"no Docker engine: {error} ({hint})")
+    return name

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.conftest import cannot_run
 
 from hermes_core.sandbox.portable import RUNTIME_INSIDE, build_runtime, runtime_of
 from hermes_sandboxd import find_bubblewrap
@@ -33,7 +34,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def busybox() -> str:
     found = shutil.which("busybox")
     if found is None or b"/ld-linux" in Path(found).read_bytes():
-        pytest.skip("needs a static busybox (apt-get install busybox-static)")
+        cannot_run("busybox", "no static busybox (apt-get install busybox-static)")
     return found
 
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from hermes_backend_singularity._engine import GLOBAL
-from hermes_backend_singularity._gpus import gpu_options
+from hermes_backend_singularity._gpus import GPU_DEVICES, gpu_variables
 from hermes_backend_singularity._state import SOCKET
 from hermes_sandboxd import daemon_arguments
 
@@ -77,6 +77,8 @@ def container_command(
         lifeline_fd=0,
         isolation=isolation,
         root="image",
+        devices=GPU_DEVICES if nv else (),
+        slot_env=gpu_variables() if nv else None,
         command=runtime.arguments,
     )
     (runtime_folder,) = runtime.files
@@ -91,7 +93,6 @@ def container_command(
         *(("--nv",) if nv else ()),
         os.fspath(image),
         *daemon,
-        *(gpu_options() if nv else ()),
     ]
 
 

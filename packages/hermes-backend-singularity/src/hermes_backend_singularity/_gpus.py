@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-__all__ = ["gpu_options"]
+__all__ = ["GPU_DEVICES", "gpu_variables"]
+
+GPU_DEVICES = ("/dev/nvidia*",)
+"""Patterns of the devices inside of the container."""
 
 LIBRARIES_INSIDE = "/.singularity.d/libs"
 """Where the engine puts this machine's driver libraries."""
@@ -13,15 +15,7 @@ LIBRARIES_INSIDE = "/.singularity.d/libs"
 _NAMED_BY_SCHEDULERS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")
 
 
-def gpu_options(devices: Path = Path("/dev")) -> list[str]:
-    """Return the options of the daemon that hand the GPUs on to each slot.
-
-    Args:
-        devices: Where this machine's devices are.
-    """
-    variables = {name: os.environ[name] for name in _NAMED_BY_SCHEDULERS if name in os.environ}
-    return [
-        *(f"--device=/dev/{path.name}" for path in sorted(devices.glob("nvidia*"))),
-        *(f"--slot-env={name}={value}" for name, value in variables.items()),
-        f"--slot-env=LD_LIBRARY_PATH={LIBRARIES_INSIDE}",
-    ]
+def gpu_variables() -> dict[str, str]:
+    """Return the variables of every slot: which GPUs the scheduler gave, and where their libraries are."""
+    given = {name: os.environ[name] for name in _NAMED_BY_SCHEDULERS if name in os.environ}
+    return {**given, "LD_LIBRARY_PATH": LIBRARIES_INSIDE}

@@ -23,6 +23,7 @@ def daemon_arguments(
     isolation: str | None = None,
     root: str | None = None,
     slot_env: Mapping[str, str] | None = None,
+    devices: Sequence[str] = (),
     socket_user: int | None = None,
     command: Sequence[str] | None = None,
 ) -> list[str]:
@@ -44,6 +45,7 @@ def daemon_arguments(
         isolation: "auto", "namespaces", "user" or "none"; "auto" if None.
         root: "host" or "image": what slots see; "host" if None.
         slot_env: Variables of every slot, beneath those of its lease.
+        devices: Patterns of devices below /dev for every slot.
         socket_user: Who owns the socket; this process's user if None.
         command: What starts `hermes-sandboxd` where the daemon is to run, instead of `python` and these files.
     """
@@ -61,6 +63,8 @@ def daemon_arguments(
     ):
         if value is not None:
             arguments += [option, str(value)]
+    for pattern in devices:
+        arguments += ["--device", pattern]
     for name, text in (slot_env or {}).items():
         # In one word: a value may begin with a dash.
         arguments.append(f"--slot-env={name}={text}")

@@ -59,7 +59,7 @@ def system_arguments(root: Root, etc: str, bound: Iterable[str], network: str, i
             arguments += ["--ro-bind-try", os.path.realpath(path), path]
     arguments += ["--proc", "/proc", "--dev", "/dev"]
     for path in root.devices:
-        arguments += ["--dev-bind-try", path, path]
+        arguments += ["--dev-bind", path, path]
     arguments += ["--ro-bind", init, INIT]
     return arguments
 

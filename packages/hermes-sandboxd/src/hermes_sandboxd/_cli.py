@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "--slot-env", action="append", default=[], metavar="NAME=VALUE", help="a variable of every slot; repeatable"
     )
     serve.add_argument(
-        "--device", action="append", default=[], metavar="PATH", help="a device that slots have too; repeatable"
+        "--device", action="append", default=[], metavar="PATTERN", help="devices below /dev for every slot; repeatable"
     )
     serve.add_argument("--socket-user", type=int, metavar="UID", help="who owns the socket; needs root")
     serve.add_argument("--bwrap", help="path of bubblewrap")

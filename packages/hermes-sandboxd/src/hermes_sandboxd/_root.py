@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
@@ -30,7 +31,7 @@ class Root(NamedTuple):
     has_var_tmp: bool
     """Whether there is a folder /var/tmp in it, over which each slot gets its own."""
     devices: tuple[str, ...] = ()
-    """Devices besides those that every slot has, where namespaces give it a /dev of its own."""
+    """Paths below /dev that slots have besides the usual ones."""
 
 
 def host_root() -> Root:
@@ -59,6 +60,12 @@ def image_root(hidden: Iterable[str]) -> Root:
             arguments += ["--perms", "0555", "--tmpfs", folder, "--remount-ro", folder]
     has_var = "/var" in shown and not os.path.islink("/var")
     return Root(tuple(arguments), has_var, os.path.isdir(VAR_TMP) and not os.path.islink(VAR_TMP))
+
+
+def find_devices(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Return the paths below /dev that match patterns such as `/dev/nvidia*`."""
+    found = sorted(path for pattern in patterns for path in glob.glob(pattern))
+    return tuple(path for path in found if path.startswith("/dev/") and ".." not in path.split("/"))
 
 
 def open_root_home() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hermes_sandboxd import _zygote
 from hermes_sandboxd._cgroups import ControlGroups, remove_groups
 from hermes_sandboxd._programs import find_bubblewrap, own_runtime
-from hermes_sandboxd._root import Root, host_root, image_root, open_root_home
+from hermes_sandboxd._root import Root, find_devices, host_root, image_root, open_root_home
 from hermes_sandboxd._state import StateError, StateFolder
 from hermes_sandboxd._users import Users
 
@@ -139,12 +139,11 @@ async def _main(
 
 
 def _root(arguments: argparse.Namespace) -> Root:
-    return _files(arguments)._replace(devices=tuple(arguments.device))
+    root = host_root() if arguments.root == "host" else _image_root(arguments)
+    return root._replace(devices=find_devices(arguments.device))
 
 
-def _files(arguments: argparse.Namespace) -> Root:
-    if arguments.root == "host":
-        return host_root()
+def _image_root(arguments: argparse.Namespace) -> Root:
     own = [os.path.abspath(arguments.state), os.path.dirname(os.path.abspath(arguments.socket))]
     runtime = own_runtime()
     return image_root(own if runtime is None else [*own, runtime])
