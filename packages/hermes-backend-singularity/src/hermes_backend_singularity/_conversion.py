@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["convert"]
 
 LONGEST_COMPLAINT = 16384
+KEEPER = '"$@"; exit $?'
+"""Waits for the program; the program itself does not keep what it inherits."""
 
 
 async def convert(engine: Path, source: str, target: Path, *, temporary: Path, lock: int) -> None:
@@ -28,20 +30,21 @@ async def convert(engine: Path, source: str, target: Path, *, temporary: Path, l
         source: What to make it from.
         target: Where it is to be.
         temporary: Folder for its temporary files, which it does not remove when it is killed.
-        lock: A descriptor that the program inherits, so that a lock outlives this process as long as the program does.
+        lock: A descriptor that is kept open as long as the program runs, so that a lock outlives this process.
 
     Raises:
         BackendUnavailableError: The program failed.
     """
     options = () if target.suffix == ".sif" else ("--sandbox",)
-    process = await anyio.open_process(
-        [str(engine), *GLOBAL, "build", *options, str(target), source],
-        stdin=DEVNULL,
-        stdout=DEVNULL,
-        env=build_environment(temporary),
-        start_new_session=True,
-        pass_fds=(lock,),
-    )
+    with anyio.CancelScope(shield=True):  # it takes no time, and half a start could not be ended
+        process = await anyio.open_process(
+            ["/bin/sh", "-c", KEEPER, "hermes-image", str(engine), *GLOBAL, "build", *options, str(target), source],
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            env=build_environment(temporary),
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
     said = b""
     try:
         assert process.stderr is not None

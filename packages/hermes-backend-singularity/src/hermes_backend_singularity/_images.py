@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from hermes_backend_singularity._conversion import convert
 from hermes_backend_singularity._locks import try_lock, wait_lock
-from hermes_core.exceptions import ConfigError
+from hermes_core.exceptions import BackendUnavailableError, ConfigError
 from hermes_sandboxd import remove_tree
 
 if TYPE_CHECKING:
@@ -73,7 +73,13 @@ class ImageStore:
         """
         async with self._busy:
             if image not in self._ready:
-                self._ready[image] = await self._prepare(image)
+                try:
+                    self._ready[image] = await self._prepare(image)
+                except OSError as error:
+                    raise BackendUnavailableError(
+                        f"image {image} cannot be made ready: {error.strerror}: {error.filename}",
+                        hint="choose other folders: -B scratch_dir=FOLDER, -B cache_dir=FOLDER",
+                    ) from error
             return self._ready[image]
 
     def close(self) -> None:
@@ -119,9 +125,12 @@ class ImageStore:
         await to_thread.run_sync(_clear, target, self._scratch)
         began = time.monotonic()
         _logger.info("image %s is being made from %s", target, source)
+        # The engine has temporary files beside its target too, and leaves them there when it is killed.
         name = f"{target.name}{PARTIAL}{os.urandom(4).hex()}"
-        partial, temporary = target.with_name(name + target.suffix), self._scratch / f"{name}.tmp"
-        temporary.mkdir(mode=0o700)
+        work, temporary = target.with_name(name), self._scratch / f"{name}.tmp"
+        partial = work / f"image{SUFFIX if target.suffix == SUFFIX else ''}"
+        for folder in (work, temporary):
+            folder.mkdir(mode=0o700)
         try:
             await convert(self._engine, source, partial, temporary=temporary, lock=lock)
             partial.rename(target)
@@ -129,7 +138,7 @@ class ImageStore:
             os.pwrite(lock, str(time.time()).encode(), 0)
         finally:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(_remove, partial, temporary)
+                await to_thread.run_sync(_remove, work, temporary)
         _logger.info("image %s was made in %.1f s", target, time.monotonic() - began)
 
 

@@ -100,9 +100,10 @@ class SingularitySandbox:
         """Start the container."""
         reading, self._lifeline = os.pipe()
         try:
-            self._process = await anyio.open_process(
-                command, stdin=reading, env=container_environment(), cwd="/", start_new_session=True
-            )
+            with anyio.CancelScope(shield=True):  # it takes no time, and half a start could not be ended
+                self._process = await anyio.open_process(
+                    command, stdin=reading, env=container_environment(), cwd="/", start_new_session=True
+                )
         finally:
             os.close(reading)
 
