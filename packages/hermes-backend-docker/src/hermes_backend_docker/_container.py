@@ -121,6 +121,7 @@ def _command(plan: ContainerPlan) -> list[str]:
         lifeline_fd=STDIN,
         isolation=plan.config.isolation,
         slot_env=variables,
+        writable=plan.config.writable,
         devices=(*plan.config.devices, *(GPU_DEVICES if plan.config.gpus is not None else ())),
         # The socket is this user's, whoever the daemon is: nobody else in the container can use it.
         socket_user=os.geteuid() if plan.config.user is None and os.geteuid() != 0 else None,
