@@ -110,11 +110,21 @@ async def test_less_isolation_than_required(
 
 
 @pytest.mark.docker
-async def test_an_image_without_a_shell_says_what_it_lacks(make: Callable[..., DockerBackend], owner: str) -> None:
-    async with make(volumes=["/nonexistent/hermes:/data"], container_network="no-such-network") as backend:
+async def test_what_the_engine_refuses_is_told_in_its_words(make: Callable[..., DockerBackend], owner: str) -> None:
+    async with make(container_network="no-such-network") as backend:
         with pytest.raises(SandboxLostError, match="no-such-network"):
             await backend.start(SandboxSpec(slots=1), owner, f"{owner}-0")
         assert not await backend.list(owner)
+
+
+@pytest.mark.docker
+async def test_a_volume_that_is_not_there(make: Callable[..., DockerBackend], tmp_path: Path, owner: str) -> None:
+    async with make(volumes=[f"{tmp_path}/nothing:/data"]) as backend:
+        with pytest.raises(BackendUnavailableError, match="does not exist") as raised:
+            await backend.start(SandboxSpec(slots=1), owner, f"{owner}-0")
+        assert "volumes" in str(raised.value.hint)
+        assert not await backend.list(owner)
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_no_space() -> None:

@@ -66,6 +66,19 @@ async def test_an_image_of_nothing_but_busybox(make: Callable[..., DockerBackend
         assert (await slot.exec("cat file; wc -c < file")).stdout == "content7\n"
 
 
+async def test_folders_of_an_image_that_slots_may_change(make: Callable[..., DockerBackend], folder: Path) -> None:
+    backend = make(writable=["/testbed", "/not-there"], slots_per_sandbox=2)
+    image = f"dockerfile:{folder}"
+    async with Hermes(backend=backend) as hermes, hermes.lease(image=image) as one, hermes.lease(image=image) as two:
+        assert (
+            await one.exec("echo mine > /testbed/code.txt; rm -f /testbed/none; ls /testbed")
+        ).stdout == "code.txt\n"
+        assert (await one.read_file("/testbed/code.txt")) == b"mine\n"
+        assert (await two.exec("cat /testbed/code.txt")).stdout == (folder / "code.txt").read_text()
+        graded = await one.grade()
+        assert (await graded.exec("cat /testbed/code.txt")).stdout == "mine\n"
+
+
 async def test_an_image_is_built_once_for_the_same_content(
     make: Callable[..., DockerBackend], folder: Path, client: Any, owner: str
 ) -> None:

@@ -168,6 +168,16 @@ def _remove_if_there(client: Any, container: str) -> None:
         client.remove_container(container, force=True)
 
 
+async def test_the_next_run_removes_what_was_left(
+    make: Callable[..., DockerBackend], killed: str, state: Path, client: Any, owner: str
+) -> None:
+    assert leftovers(state) != []
+    async with make() as backend:
+        assert leftovers(state) == []
+        assert not await backend.list(owner)
+    assert not _is_there(client, killed)
+
+
 async def test_everything_carries_the_name_of_its_owner(
     make: Callable[..., DockerBackend], client: Any, owner: str
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from archives import tar
 from tests.conftest import cannot_run
 
 from hermes_core.sandbox.portable import RUNTIME_INSIDE, build_runtime, runtime_of
@@ -20,7 +21,24 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.namespaces
 
-APPLETS = ("cat", "echo", "env", "grep", "id", "ls", "mkdir", "sh", "sleep", "stat", "touch", "true", "wget")
+APPLETS = (
+    "cat",
+    "chmod",
+    "echo",
+    "env",
+    "grep",
+    "head",
+    "id",
+    "ls",
+    "mkdir",
+    "readlink",
+    "sh",
+    "sleep",
+    "stat",
+    "touch",
+    "true",
+    "wget",
+)
 SHOWN = ("testbed/code", "opt/tool/data", "var/lib/data", "home/user/data", "root/data", "entry", "etc/task.conf")
 HIDDEN = ("run/secret", "etc/shadow", "etc/closed/secret", "root/key")
 
@@ -57,31 +75,24 @@ def image(tmp_path: Path, busybox: str) -> Path:
     return root
 
 
-@pytest.fixture
-def in_image(start: Callable[..., Daemon], image: Path, runtime: Path, tmp_path: Path) -> Daemon:
-    """A daemon in that image, with the runtime folder mounted as a container would have it."""
-    shared = tmp_path / "shared"
+def entering(image: Path, runtime: Path, folder: Path) -> list[str]:
+    """Return what starts a daemon in an image with the runtime folder mounted, as a container would."""
+    shared = folder / "shared"
     shared.mkdir()
     (image / str(shared).lstrip("/")).mkdir(parents=True)
     rights = ["--cap-add", "ALL"] if os.geteuid() == 0 else ["--unshare-user"]
-    command = [
+    return [
         *(str(find_bubblewrap()), *rights, "--bind", str(image), "/", "--ro-bind", str(runtime), RUNTIME_INSIDE),
-        *(
-            "--bind",
-            str(shared),
-            str(shared),
-            "--dev-bind",
-            "/proc",
-            "/proc",
-            "--dev-bind",
-            "/dev",
-            "/dev",
-            "--clearenv",
-            "--",
-        ),
-        *runtime_of(runtime, RUNTIME_INSIDE).arguments,
+        *("--bind", str(shared), str(shared), "--dev-bind", "/proc", "/proc", "--dev-bind", "/dev", "/dev"),
+        *("--clearenv", "--", *runtime_of(runtime, RUNTIME_INSIDE).arguments),
     ]
-    return start("--root", "image", command=command, folder=str(shared), bwrap=None)
+
+
+@pytest.fixture
+def in_image(start: Callable[..., Daemon], image: Path, runtime: Path, tmp_path: Path) -> Daemon:
+    """A daemon in that image."""
+    command = entering(image, runtime, tmp_path)
+    return start("--root", "image", command=command, folder=f"{tmp_path}/shared", bwrap=None)
 
 
 def opened(daemon: Daemon) -> Client:
@@ -147,3 +158,63 @@ def test_variables_of_the_image_are_beneath_those_of_the_lease(start: Callable[.
     client.open(0, env={"SHAPE": "round"})
     assert client.sh("echo $COLOUR $SHAPE $PATH").stdout == b"-blue round /opt/tool:/bin\n"
     daemon.stop()
+
+
+@pytest.fixture
+def copying(start: Callable[..., Daemon], image: Path, runtime: Path, tmp_path: Path) -> Daemon:
+    """A daemon in that image whose slots have copies of two folders of it."""
+    (image / "testbed" / "sub").mkdir()
+    (image / "testbed" / "link").symlink_to("code")
+    os.link(image / "testbed" / "code", image / "testbed" / "sub" / "twin")
+    (image / "testbed" / "code").chmod(0o640)
+    os.utime(image / "testbed" / "code", (1, 1_000_000_000))
+    os.utime(image / "testbed" / "sub", (1, 1_000_000_001))
+    options = ("--writable", "/testbed", "--writable", "/home/user/", "--writable", "/not-there")
+    return start(
+        *("--root", "image", *options),
+        command=entering(image, runtime, tmp_path),
+        folder=f"{tmp_path}/shared",
+        bwrap=None,
+    )
+
+
+def test_copies_are_the_slots_own_and_as_the_image_has_them(copying: Daemon, image: Path) -> None:
+    client = opened(copying)
+    said = client.sh("cd /testbed; cat link sub/twin; stat -c '%a %h %Y %U' code; stat -c %Y sub; readlink link").stdout
+    content = b"content of testbed/code\n"
+    assert said == content * 2 + b"640 2 1000000000 agent\n1000000001\ncode\n"
+    assert client.sh("echo mine > /testbed/code; echo mine > /testbed/new; echo x > /home/user/x")["exit_code"] == 0
+    assert client.sh("cat /testbed/sub/twin").stdout == b"mine\n"
+    client.open(1)
+    assert client.sh("cat /testbed/code; ls /testbed /home/user", slot=1).stdout.split()[3:] == [
+        *(b"/home/user:", b"data", b"/testbed:", b"code", b"link", b"sub"),
+    ]
+    client.call("slot.reset", slot=0)
+    client.open(0)
+    assert client.sh("cat /testbed/code; ls /testbed").stdout == content + b"code\nlink\nsub\n"
+    assert (image / "testbed" / "code").read_bytes() == content
+    assert not (image / "testbed" / "new").exists()
+    copying.stop()
+
+
+def test_grading_sees_the_copies_as_the_agent_left_them(copying: Daemon) -> None:
+    client = opened(copying)
+    client.sh("echo mine > /testbed/code; chmod 0 /testbed")
+    assert client.call("slot.grade", tar(), slot=0).error is None
+    assert client.sh("cat /testbed/code").stdout == b"mine\n"
+    copying.stop()
+
+
+def test_copies_count_as_part_of_the_workspace(copying: Daemon) -> None:
+    client = copying.client()
+    client.open(0, limits={"workspace_bytes": 8 << 20})
+    assert client.sh("head -c 40000000 /dev/zero > /testbed/large; sleep 60", timeout_s=60)["limit"] == "workspace"
+    copying.stop()
+
+
+@pytest.mark.parametrize("folder", ["testbed", "/", "/etc", "/run/x", "/home", "/workspace/x"])
+def test_what_is_something_else_in_a_slot_cannot_be_copied(start: Callable[..., Daemon], folder: str) -> None:
+    daemon = start("--root", "image", "--writable", folder)
+    assert daemon.ready == {}
+    assert daemon.process.wait(10) == 2
+    assert not os.path.exists(daemon.state)

@@ -73,7 +73,7 @@ class DockerBackend:
         return tuple(sandbox for sandbox in self._sandboxes if not sandbox.stopped)
 
     async def __aenter__(self) -> Self:
-        """Connect to the engine, and see that it has the image that was named.
+        """Connect to the engine, remove what killed processes left, and see that there is the image that was named.
 
         Raises:
             BackendUnavailableError: It cannot work here; the hint says what to change.
@@ -88,6 +88,7 @@ class DockerBackend:
             )
         await engine.__aenter__()
         try:
+            await clean_up(engine, self._places, None, everywhere=False)
             self._images = Images(engine, self._config)
             if self._config.image is not None:
                 await self._images.find(self._config.image)
@@ -105,7 +106,7 @@ class DockerBackend:
         """Stop every container that was started and not stopped."""
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as stopping:
-                for sandbox in self.sandboxes:
+                for sandbox in self._sandboxes:  # those too that somebody else stops: they are waited for
                     stopping.start_soon(sandbox.stop)
         self._tasks.cancel_scope.cancel()
         # Without the body's exception, which a task group would wrap.

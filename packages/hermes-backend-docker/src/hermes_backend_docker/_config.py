@@ -15,6 +15,7 @@ Bytes = Annotated[ByteSize, Field(ge=6 << 20)]
 """Docker refuses less than 6 MiB."""
 Volume = Annotated[str, StringConstraints(pattern=r"^[^:]+:/[^:]*(:(ro|rw))?$")]
 Device = Annotated[str, StringConstraints(pattern=r"^/dev/[^:]+$")]
+Folder = Annotated[str, StringConstraints(pattern=r"^/[^/]+")]
 User = Annotated[str, StringConstraints(pattern=r"^\d+(:\d+)?$")]
 
 
@@ -37,6 +38,10 @@ class DockerConfig(SlotSettings):
 
     parallel_builds: Annotated[int, Field(ge=1, le=64)] = 2
     """Images that are built at once."""
+
+    writable: tuple[Folder, ...] = ()
+    """Folders of the image, such as `/testbed`, of which every slot gets a copy that it may change, if the image has
+    them. A copy is made for each lease, and counts as part of the workspace."""
 
     slots_per_sandbox: Annotated[int, Field(ge=1, le=1024)] = 16
     """Slots of one container."""

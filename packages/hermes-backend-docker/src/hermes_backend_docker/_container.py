@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from docker import errors
-from docker.types import DeviceRequest
+from docker.types import DeviceRequest, Mount
 
 from hermes_core.sandbox.portable import RUNTIME_INSIDE
 from hermes_sandboxd import daemon_arguments
@@ -121,6 +121,7 @@ def _command(plan: ContainerPlan) -> list[str]:
         lifeline_fd=STDIN,
         isolation=plan.config.isolation,
         slot_env=variables,
+        writable=plan.config.writable,
         devices=(*plan.config.devices, *(GPU_DEVICES if plan.config.gpus is not None else ())),
         # The socket is this user's, whoever the daemon is: nobody else in the container can use it.
         socket_user=os.geteuid() if plan.config.user is None and os.geteuid() != 0 else None,
@@ -133,10 +134,10 @@ def _host_config(client: Any, plan: ContainerPlan) -> dict[str, Any]:  # noqa: A
     memory = None if config.memory is None else int(config.memory)
     made: dict[str, Any] = client.create_host_config(
         auto_remove=True,  # when the process is gone that started it
-        binds=[
-            f"{runtime}:{RUNTIME_INSIDE}:ro",
-            f"{plan.place.folder}:{SOCKETS_INSIDE}:rw",
-            *(volume if volume.endswith((":ro", ":rw")) else f"{volume}:ro" for volume in config.volumes),
+        mounts=[
+            Mount(RUNTIME_INSIDE, str(runtime), type="bind", read_only=True),
+            Mount(SOCKETS_INSIDE, str(plan.place.folder), type="bind"),
+            *map(_mount, config.volumes),
         ],
         cap_drop=list(DROPPED),
         device_requests=_gpus(config.gpus),
@@ -152,6 +153,12 @@ def _host_config(client: Any, plan: ContainerPlan) -> dict[str, Any]:  # noqa: A
     )
     # `systempaths=unconfined` of the command line: a slot's own /proc can be mounted only where none is covered.
     return {**made, "MaskedPaths": [], "ReadonlyPaths": []}
+
+
+def _mount(volume: str) -> Mount:
+    source, folder, *mode = volume.split(":")
+    # Not as a bind of the older kind, for which the engine makes folders that are not there.
+    return Mount(folder, source, type="bind" if source.startswith("/") else "volume", read_only=mode != ["rw"])
 
 
 def _gpus(wanted: int | str | None) -> list[DeviceRequest] | None:

@@ -21,6 +21,10 @@ IMAGE_HINT = "docker pull it, or choose another: -B image=TAG"
 SPACE_HINT = "hermes sandbox cleanup --backend docker, and docker system prune, make room"
 ADDRESS_HINT = "an address looks like unix:///var/run/docker.sock or tcp://HOST:2375"
 REFUSED = "the Docker engine refused: "
+NO_SOURCE = "bind source path does not exist"
+SOURCE_HINT = (
+    "correct -B volumes; or, if it is a folder of Hermes, run Hermes on the engine's machine, and in no container"
+)
 NO_SPACE = "no space left on device"
 
 
@@ -45,6 +49,8 @@ def engine_errors(address: str) -> Iterator[None]:
         told = _told(error)
         if NO_SPACE in told.lower():
             raise BackendUnavailableError(f"the Docker engine has no space left: {told}", hint=SPACE_HINT) from error
+        if NO_SOURCE in told:
+            raise BackendUnavailableError(f"{REFUSED}{told}", hint=SOURCE_HINT) from error
         raise SandboxLostError(f"{REFUSED}{told}") from error
     except (errors.DockerException, requests.RequestException, OSError) as error:
         raise _unreachable(error, address) from error

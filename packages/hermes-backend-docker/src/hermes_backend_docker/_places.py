@@ -141,26 +141,26 @@ class Places:
 
     def is_held(self, name: PlaceName) -> bool:
         """Whether the process that started a sandbox lives and has it."""
-        with self._taken(name) as taken:
+        with self._taken(name, fcntl.LOCK_SH) as taken:
             return not taken
 
     @contextmanager
     def clearing(self, name: PlaceName) -> Iterator[bool]:
         """Take the place of a sandbox whose process is dead, and remove it afterwards; False if it is not dead."""
-        with self._taken(name) as taken:
+        with self._taken(name, fcntl.LOCK_EX) as taken:
             yield taken
             if taken:
                 _remove(self._folder(name))
 
     @contextmanager
-    def _taken(self, name: PlaceName) -> Iterator[bool]:
+    def _taken(self, name: PlaceName, how: int) -> Iterator[bool]:
         try:
             lock = os.open(_lock_of(self._folder(name)), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             yield True
             return
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, how | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:

@@ -42,11 +42,20 @@ async def inspect(engine: Engine, places: Places | None, owner: str | None) -> l
     return [found.info for found in await _find(engine, places, owner)]
 
 
-async def clean_up(engine: Engine, places: Places | None, owner: str | None) -> list[SandboxInfo]:
-    """Remove what dead processes left, of an owner or of everyone; return what was removed."""
+async def clean_up(
+    engine: Engine, places: Places | None, owner: str | None, *, everywhere: bool = True
+) -> list[SandboxInfo]:
+    """Remove what dead processes left; return what was removed.
+
+    Args:
+        engine: Where.
+        places: Those of this machine and this user, if there are any.
+        owner: Whose; None for everyone's.
+        everywhere: Whether that of other machines and users is meant too.
+    """
     removed = []
     for found in await _find(engine, places, owner):
-        if found.info.state != LEFT:
+        if found.info.state != LEFT or not (found.ours or everywhere):
             continue
         try:
             if found.ours and places is not None:

@@ -24,6 +24,7 @@ def daemon_arguments(
     root: str | None = None,
     slot_env: Mapping[str, str] | None = None,
     devices: Sequence[str] = (),
+    writable: Sequence[str] = (),
     socket_user: int | None = None,
     command: Sequence[str] | None = None,
 ) -> list[str]:
@@ -46,6 +47,7 @@ def daemon_arguments(
         root: "host" or "image": what slots see; "host" if None.
         slot_env: Variables of every slot, beneath those of its lease.
         devices: Patterns of devices below /dev for every slot.
+        writable: Folders of which every slot gets a copy that it may change.
         socket_user: Who owns the socket; this process's user if None.
         command: What starts `hermes-sandboxd` where the daemon is to run, instead of `python` and these files.
     """
@@ -63,6 +65,8 @@ def daemon_arguments(
     ):
         if value is not None:
             arguments += [option, str(value)]
+    for folder in writable:
+        arguments += ["--writable", folder]
     for pattern in devices:
         arguments += ["--device", pattern]
     for name, text in (slot_env or {}).items():

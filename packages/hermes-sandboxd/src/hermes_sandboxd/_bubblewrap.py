@@ -64,12 +64,15 @@ def system_arguments(root: Root, etc: str, bound: Iterable[str], network: str, i
     return arguments
 
 
-def slot_arguments(root: Root, workspace: str, limits: dict[str, Any], grading_files: str | None) -> list[str]:
+def slot_arguments(
+    root: Root, workspace: str, copies: Sequence[str], limits: dict[str, Any], grading_files: str | None
+) -> list[str]:
     """Return the arguments for the writable places of one slot, which end the list: the root is sealed last.
 
     Args:
         root: What slots see of the file system.
         workspace: The workspace on the host, unless it is to be in memory.
+        copies: The slot's copies of `root.writable`, in the same order.
         limits: The slot's limits, complete.
         grading_files: Folder on the host for the grader's files, if the slot is graded.
     """
@@ -78,6 +81,8 @@ def slot_arguments(root: Root, workspace: str, limits: dict[str, Any], grading_f
     if limits["workspace"] == "tmpfs":
         size = ["--size", str(limits["workspace_bytes"])] if limits["workspace_bytes"] is not None else []
         places = [*size, "--perms", "0755", "--tmpfs", WORKSPACE]
+    for path, copy in zip(root.writable, copies):
+        places += ["--bind", copy, path]
     if grading_files is not None:
         places += ["--ro-bind", grading_files, GRADING_FILES]
     var = ["--dir", "/var", "--symlink", f"..{TMP}", VAR_TMP]

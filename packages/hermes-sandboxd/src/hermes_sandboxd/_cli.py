@@ -54,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
         help="what slots see read-only: a machine's programs, or the whole image of the container around the daemon",
     )
     serve.add_argument(
+        "--writable",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a folder of the image of which every slot gets a copy that it may change; repeatable",
+    )
+    serve.add_argument(
         "--slot-env", action="append", default=[], metavar="NAME=VALUE", help="a variable of every slot; repeatable"
     )
     serve.add_argument(

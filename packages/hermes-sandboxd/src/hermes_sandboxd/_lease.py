@@ -119,6 +119,7 @@ class Lease:
             "limits": limits,
             "grouped": host.groups is not None,
             "seccomp": host.seccomp,
+            "copies": list(host.root.writable),
             **inside,
         }
         if host.level == "namespaces":
@@ -128,7 +129,7 @@ class Lease:
                 *system_arguments(
                     host.root, host.state.etc, host.state.bound, params["network"], host.state.init(place.uid)
                 ),
-                *slot_arguments(host.root, place.workspace, limits, place.grading_files),
+                *slot_arguments(host.root, place.workspace, place.copies, limits, place.grading_files),
             ]
         elif limits["workspace"] == "tmpfs":
             raise Refusal("bad_request", "workspace tmpfs needs the isolation level namespaces")

@@ -32,6 +32,8 @@ class Root(NamedTuple):
     """Whether there is a folder /var/tmp in it, over which each slot gets its own."""
     devices: tuple[str, ...] = ()
     """Paths below /dev that slots have besides the usual ones."""
+    writable: tuple[str, ...] = ()
+    """Folders of which every slot has a copy of its own in their place."""
 
 
 def host_root() -> Root:
@@ -60,6 +62,24 @@ def image_root(hidden: Iterable[str]) -> Root:
             arguments += ["--perms", "0555", "--tmpfs", folder, "--remount-ro", folder]
     has_var = "/var" in shown and not os.path.islink("/var")
     return Root(tuple(arguments), has_var, os.path.isdir(VAR_TMP) and not os.path.islink(VAR_TMP))
+
+
+def find_writable(wanted: Iterable[str]) -> tuple[str, ...]:
+    """Return those of some folders that are there.
+
+    Raises:
+        ValueError: One of them is something else in a slot, or not seen there.
+    """
+    found: list[str] = []
+    for path in wanted:
+        path = os.path.normpath(path)
+        if not path.startswith("/") or path in ("/", _HOMES, HOME) or path.split("/")[1] in _NOT_SHOWN:
+            raise ValueError(f"{path}: not a folder that slots could have a copy of")
+        if any(f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/") for other in found):
+            raise ValueError(f"{path}: slots get a copy of it with another folder already")
+        if os.path.isdir(path) and os.path.realpath(path) == path:
+            found.append(path)
+    return tuple(found)
 
 
 def find_devices(patterns: Iterable[str]) -> tuple[str, ...]:

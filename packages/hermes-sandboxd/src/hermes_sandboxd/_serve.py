@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hermes_sandboxd import _zygote
 from hermes_sandboxd._cgroups import ControlGroups, remove_groups
 from hermes_sandboxd._programs import find_bubblewrap, own_runtime
-from hermes_sandboxd._root import Root, find_devices, host_root, image_root, open_root_home
+from hermes_sandboxd._root import Root, find_devices, find_writable, host_root, image_root, open_root_home
 from hermes_sandboxd._state import StateError, StateFolder
 from hermes_sandboxd._users import Users
 
@@ -39,9 +39,11 @@ def serve(arguments: argparse.Namespace) -> int:
         return _fail(error)
     try:
         users = Users.parse(arguments.uid_range) if os.geteuid() == 0 else None
+        writable = find_writable(arguments.writable)
         state.create()
         if in_image and users is not None:
             open_root_home()
+        root = _root(arguments, writable)
     except (StateError, OSError, ValueError) as error:
         listener.close()
         os.unlink(arguments.socket)
@@ -58,7 +60,7 @@ def serve(arguments: argparse.Namespace) -> int:
     # need them, and a smaller process forks faster.
     zygote, zygote_pid = _zygote.fork(clean_up, (state.lock,))
     try:
-        return _run(arguments, daemon_id, state, users, listener, zygote)
+        return _run(arguments, daemon_id, state, root, users, listener, zygote)
     finally:
         os.waitpid(zygote_pid, 0)
         clean_up()
@@ -68,6 +70,7 @@ def _run(
     arguments: argparse.Namespace,
     daemon_id: str,
     state: StateFolder,
+    root: Root,
     users: Users | None,
     listener: socket.socket,
     zygote: socket.socket,
@@ -90,7 +93,7 @@ def _run(
     _raise_open_files()
     variables = dict(pair.partition("=")[::2] for pair in arguments.slot_env)
     options = Options(arguments.capacity, arguments.orphan_grace, token, token, variables)
-    asyncio.run(_main(arguments, daemon_id, options, state, users, listener, zygote, bubblewrap, isolation))
+    asyncio.run(_main(arguments, daemon_id, options, state, root, users, listener, zygote, bubblewrap, isolation))
     return 0
 
 
@@ -99,6 +102,7 @@ async def _main(
     daemon_id: str,
     options: Options,
     state: StateFolder,
+    root: Root,
     users: Users | None,
     listener: socket.socket,
     zygote: socket.socket,
@@ -115,7 +119,7 @@ async def _main(
     ended = asyncio.Event()
     link = ZygoteLink(zygote, ended.set)
     groups = _find_groups(daemon_id)
-    daemon = Daemon(daemon_id, options, state, _root(arguments), link, bubblewrap, users, isolation, groups)
+    daemon = Daemon(daemon_id, options, state, root, link, bubblewrap, users, isolation, groups)
     daemon.ending = ended
     for terminating in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(terminating, ended.set)
@@ -138,9 +142,9 @@ async def _main(
     link.leave()
 
 
-def _root(arguments: argparse.Namespace) -> Root:
+def _root(arguments: argparse.Namespace, writable: tuple[str, ...]) -> Root:
     root = host_root() if arguments.root == "host" else _image_root(arguments)
-    return root._replace(devices=find_devices(arguments.device))
+    return root._replace(devices=find_devices(arguments.device), writable=writable)
 
 
 def _image_root(arguments: argparse.Namespace) -> Root:
