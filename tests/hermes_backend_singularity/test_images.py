@@ -26,7 +26,8 @@ from hermes_core.slots import DefaultSlotPool, LeaseRequest, PoolConfig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.apptainer]
 
-APPLETS = ("cat", "echo", "env", "id", "ls", "sh", "sleep", "test", "touch", "true")
+APPLETS = ("cat", "echo", "env", "grep", "id", "ls", "sh", "sleep", "test", "touch", "true")
+CODE = b"print('hello')\n"
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +37,14 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert busybox is not None
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
-        for name in ("bin", "dev", "etc", "proc", "run", "sys", "tmp", "var", "var/tmp"):
+        for name in ("bin", "dev", "etc", "proc", "run", "sys", "testbed", "tmp", "var", "var/tmp"):
             member = tarfile.TarInfo(name)
             member.type, member.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(member)
         tar.add(busybox, "bin/busybox")
+        member = tarfile.TarInfo("testbed/code")
+        member.size = len(CODE)
+        tar.addfile(member, io.BytesIO(CODE))
         for applet in APPLETS:
             member = tarfile.TarInfo(f"bin/{applet}")
             member.type, member.linkname = tarfile.SYMTYPE, "busybox"
@@ -50,7 +54,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
             "os": "linux",
-            "config": {},
+            "config": {"Env": ["COLOUR=blue", "PATH=/opt/tool:/bin", "HOME=/nowhere"]},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
         }
     ).encode()
@@ -101,6 +105,33 @@ async def test_a_source_is_converted_once_and_needs_nothing_of_hermes_in_it(tiny
         await backend.start(SandboxSpec(slots=1), "owner", "one")
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert (made(tiny.cache_dir), made(tiny.scratch_dir)) == ([converted], [unpacked])
+
+
+async def test_variables_of_the_image_are_those_of_its_slots(tiny: SingularityConfig) -> None:
+    async with (
+        SingularityBackend(tiny) as backend,
+        DefaultSlotPool(backend, PoolConfig(slots_per_sandbox=1)) as pool,
+        DefaultBatchExecutor() as executor,
+    ):
+        slot = Slot(await pool.lease(LeaseRequest(env={"SHAPE": "round"})), pool, executor, {})
+        done = await slot.exec("echo $COLOUR $SHAPE $PATH $HOME $LANG; env | grep -c -i -e apptainer -e singularity")
+        colour, shape, path, home, language, others = done.stdout.split()
+        assert (colour, shape, home, language, others) == ("blue", "round", slot.home, "C.UTF-8", "0")
+        assert path.startswith("/opt/tool:/bin:"), "the engine puts the usual folders after them"
+
+
+async def test_slots_may_change_copies_of_folders_of_the_image(tiny: SingularityConfig) -> None:
+    config = tiny.model_copy(update={"writable": ("/testbed", "/no-such-folder")})
+    async with (
+        SingularityBackend(config) as backend,
+        DefaultSlotPool(backend, PoolConfig(slots_per_sandbox=1)) as pool,
+        DefaultBatchExecutor() as executor,
+    ):
+        for _ in range(2):
+            slot = Slot(await pool.lease(LeaseRequest()), pool, executor, {})
+            assert await slot.read_file("/testbed/code") == CODE
+            assert (await slot.exec("echo changed > /testbed/code; cat /testbed/code")).stdout == "changed\n"
+            await slot.release()
 
 
 async def test_an_image_can_be_used_as_it_is(tiny: SingularityConfig) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-from hermes_backend_singularity._command import RUNTIME_INSIDE, container_command
+from hermes_backend_singularity._command import RUNTIME_INSIDE, Launch
 from hermes_backend_singularity._config import TASK, SingularityConfig
 from hermes_backend_singularity._engine import find_engine
 from hermes_backend_singularity._images import HINT as IMAGE_HINT
@@ -24,6 +24,7 @@ from hermes_backend_singularity._places import (
 )
 from hermes_backend_singularity._sandbox import SingularitySandbox
 from hermes_backend_singularity._state import RunFolder, clean_up, inspect, sweep
+from hermes_backend_singularity._variables import ImageVariables
 from hermes_core.exceptions import BackendUnavailableError, ConfigError, SandboxLostError
 from hermes_core.sandbox import Capabilities, portable_runtime
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from hermes_core.sandbox import Runtime, Sandbox, SandboxInfo, SandboxSpec
+    from hermes_core.sandbox import Sandbox, SandboxInfo, SandboxSpec
 
 __all__ = ["SingularityBackend"]
 
@@ -57,9 +58,9 @@ class SingularityBackend:
 
     def __init__(self, config: SingularityConfig | None = None) -> None:
         self._config = config or SingularityConfig()
-        self._engine: Path | None = None
         self._images: ImageStore | None = None
-        self._runtime: Runtime | None = None
+        self._launch: Launch | None = None
+        self._variables: ImageVariables | None = None
         self._sandboxes: set[SingularitySandbox] = set()
 
     @property
@@ -89,7 +90,7 @@ class SingularityBackend:
                 "the backend 'singularity' does not run as root",
                 hint="run Hermes as an ordinary user (runuser -u USER -- hermes …), or use another backend",
             )
-        self._engine = find_engine(self._config.executable)
+        engine = find_engine(self._config.executable)
         if self._config.image is None:
             raise ConfigError("the backend 'singularity' needs an image", hint=f"-B image=…: {IMAGE_HINT}")
         self._limiter = CapacityLimiter(THREADS)
@@ -98,11 +99,13 @@ class SingularityBackend:
         images = await self._in_thread(partial(_private, scratch, IMAGES))
         await self._in_thread(partial(sweep, self._runs))
         await self._in_thread(partial(sweep_images, images))
-        self._images = ImageStore(self._engine, self._cache, images, unpack=self._config.unpack)
+        self._images = ImageStore(engine, self._cache, images, unpack=self._config.unpack)
         try:
-            if self._config.image not in (None, TASK):
-                await self._images.prepare(self._config.image)
-            self._runtime = await self._in_thread(partial(portable_runtime, RUNTIME_INSIDE))
+            runtime = await self._in_thread(partial(portable_runtime, RUNTIME_INSIDE))
+            self._launch = Launch(engine, runtime, self._config)
+            self._variables = ImageVariables(self._launch.print_variables)
+            if self._config.image != TASK:
+                await self._variables.of(await self._images.prepare(self._config.image))
         except BaseException:
             self._images.close()
             raise
@@ -127,12 +130,13 @@ class SingularityBackend:
 
     async def start(self, spec: SandboxSpec, owner: str, name: str) -> Sandbox:
         """Start one container; cancelling leaves nothing behind."""
-        if self._engine is None or self._images is None or self._runtime is None:
+        if self._images is None or self._launch is None or self._variables is None:
             raise BackendUnavailableError("the backend 'singularity' was not entered")
         wanted = spec.image or self._config.image
         if wanted in (None, TASK):
             raise BackendUnavailableError("this task brings no image", hint=f"-B image=…: {IMAGE_HINT}")
         image = await self._images.prepare(wanted)
+        variables = await self._variables.of(image)
         try:
             folder = RunFolder(self._runs, owner, name)
         except OSError as error:
@@ -143,19 +147,9 @@ class SingularityBackend:
         sandbox = SingularitySandbox(name, spec.slots, folder, self._in_thread)
         self._sandboxes = {known for known in self._sandboxes if not known.stopped}
         self._sandboxes.add(sandbox)
-        command = container_command(
-            self._engine,
-            image,
-            folder,
-            self._runtime,
-            capacity=spec.slots,
-            isolation=self._config.isolation,
-            binds=self._config.binds,
-            nv=self._config.nv,
-        )
         try:
             with anyio.fail_after(START_S):
-                await sandbox.spawn(command)
+                await sandbox.spawn(self._launch.daemon(image, folder, spec.slots, variables))
                 self._tasks.start_soon(sandbox.drain)
                 await sandbox.wait_ready()
         except TimeoutError:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from hermes_core.sandbox import SlotSettings
 
 __all__ = ["TASK", "SingularityConfig"]
+
+Folder = Annotated[str, StringConstraints(pattern=r"^/[^/]+")]
 
 TASK = "task"
 """The image of whoever leases a slot."""
@@ -34,6 +36,10 @@ class SingularityConfig(SlotSettings):
 
     binds: tuple[str, ...] = ()
     """Folders and files of this machine that slots may read, each as `PATH` or `PATH:WHERE` (absolute)."""
+
+    writable: tuple[Folder, ...] = ()
+    """Folders of the image, such as `/testbed`, of which every slot gets a copy that it may change, if the image has
+    them. A copy is made for each lease, and counts as part of the workspace."""
 
     nv: bool = False
     """Whether containers get this machine's NVIDIA GPUs and their libraries (`apptainer exec --nv`)."""

@@ -15,7 +15,11 @@ LIBRARIES_INSIDE = "/.singularity.d/libs"
 _NAMED_BY_SCHEDULERS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")
 
 
-def gpu_variables() -> dict[str, str]:
-    """Return the variables of every slot: which GPUs the scheduler gave, and where their libraries are."""
+def gpu_variables(of_image: str | None) -> dict[str, str]:
+    """Return the variables of every slot: which GPUs the scheduler gave, and where their libraries are.
+
+    Args:
+        of_image: What the image says of `LD_LIBRARY_PATH`.
+    """
     given = {name: os.environ[name] for name in _NAMED_BY_SCHEDULERS if name in os.environ}
-    return {**given, "LD_LIBRARY_PATH": LIBRARIES_INSIDE}
+    return {**given, "LD_LIBRARY_PATH": of_image or LIBRARIES_INSIDE}
