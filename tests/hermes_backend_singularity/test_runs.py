@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.apptainer
 
@@ -66,5 +64,26 @@ def test_sandboxes_by_hand(folder: Path, root_folder: str) -> None:
     assert hermes(folder, "sandbox", "cleanup", "--backend", "singularity").returncode == 0
 
 
-def test_the_backend_is_listed(folder: Path) -> None:
+def test_the_backend_is_listed_and_diagnosed(folder: Path) -> None:
     assert "singularity" in hermes(folder, "backends").stdout
+    findings = {found["name"]: found for found in json.loads(hermes(folder, "doctor", "--json").stdout)}
+    assert findings["backend singularity"]["state"] == "ok"
+    assert "version" in findings["backend singularity"]["detail"]
+
+
+def test_the_batch_job_of_the_how_to_runs_and_resumes(folder: Path, image: str) -> None:
+    """Without Slurm, and with fewer tasks."""
+    document = (Path(__file__).parents[2] / "docs/how-to/run-on-hpc.md").read_text()
+    [script] = re.findall(r"^```bash\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+    script = script.replace("--tasks 1000 --group-size 8", "--tasks 4 --group-size 2")
+    program = folder / "hermes/bin/hermes"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'from hermes_core.cli import main; main()' \"$@\"\n")
+    program.chmod(0o755)
+    (folder / "debian.sif").symlink_to(image)
+    env = {**os.environ, "HOME": str(folder), "SCRATCH": str(folder), "SLURM_TMPDIR": str(folder)}
+    for _ in range(2):
+        done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        statistics = json.loads((folder / "hermes-out/statistics.json").read_text())
+        assert (statistics["trajectories"], statistics["mean_reward"]) == (8, 1.0)

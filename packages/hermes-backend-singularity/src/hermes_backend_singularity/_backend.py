@@ -11,6 +11,7 @@ from anyio import CapacityLimiter, to_thread
 
 from hermes_backend_singularity._command import RUNTIME_INSIDE, Launch
 from hermes_backend_singularity._config import TASK, SingularityConfig
+from hermes_backend_singularity._diagnosis import diagnose
 from hermes_backend_singularity._engine import find_engine
 from hermes_backend_singularity._images import HINT as IMAGE_HINT
 from hermes_backend_singularity._images import ImageStore, sweep_images
@@ -29,12 +30,13 @@ from hermes_core.exceptions import BackendUnavailableError, ConfigError, Sandbox
 from hermes_core.sandbox import Capabilities, portable_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from pydantic import BaseModel
 
+    from hermes_core.diagnosis import Finding
     from hermes_core.sandbox import Sandbox, SandboxInfo, SandboxSpec
 
 __all__ = ["SingularityBackend"]
@@ -77,6 +79,11 @@ class SingularityBackend:
     def sandboxes(self) -> tuple[SingularitySandbox, ...]:
         """The containers that were started and not stopped."""
         return tuple(sandbox for sandbox in self._sandboxes if not sandbox.stopped)
+
+    @staticmethod
+    def diagnose() -> Iterator[Finding]:
+        """Say whether containers can be started here, for `hermes doctor`."""
+        return diagnose()
 
     async def __aenter__(self) -> Self:
         """Find the engine, and have the image and the runtime of the daemon ready.

@@ -13,7 +13,14 @@ from hermes_core.exceptions import BackendUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["GLOBAL", "build_environment", "container_environment", "explain", "find_engine"]
+__all__ = [
+    "GLOBAL",
+    "build_environment",
+    "container_environment",
+    "explain",
+    "find_engine",
+    "forbidden_user_namespaces",
+]
 
 NAMES = ("apptainer", "singularity")
 GLOBAL = ("--silent", "--nocolor")
@@ -94,11 +101,19 @@ def _plain(line: str) -> str:
 
 
 def _user_namespace_hint() -> str:
+    change = forbidden_user_namespaces()
+    if change is not None:
+        return f"ask for {change}"
+    return "this machine lets users make no namespaces: see `hermes doctor`, and the documentation of your Apptainer"
+
+
+def forbidden_user_namespaces() -> str | None:
+    """Return what to change for users to be allowed namespaces, if a setting of this machine forbids them."""
     for path, bad, change in _USER_NAMESPACES:
         try:
             if Path(path).read_text(encoding="ascii").strip() == bad:
-                return f"ask for {change}"
+                return change
         except OSError:
             # This kernel does not have the setting.
             continue
-    return "this machine lets users make no namespaces: see `hermes doctor`, and the documentation of your Apptainer"
+    return None
