@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from typing import NoReturn
 
+import anyio
 import pytest
+
+from hermes_core.exceptions import HermesError
 
 pytest.register_assert_rewrite("hermes_core.testing.contract")
 
@@ -54,14 +56,16 @@ def docker_base() -> str:
     name = os.environ.get("HERMES_TEST_DOCKER_BASE", "hermes-base:bookworm")
     hint = "run .ci/engines/docker.sh, which starts an engine and makes the image"
     try:
-        import docker
+        from hermes_backend_docker._engine import Engine
     except ImportError as error:
         cannot_run("docker", str(error))
+
+    async def look() -> None:
+        async with Engine() as engine:
+            await engine.call("inspect_image", name)
+
     try:
-        with closing(docker.APIClient(version="auto", **docker.utils.kwargs_from_env())) as client:
-            client.inspect_image(name)
-    except docker.errors.ImageNotFound:
-        cannot_run("docker", f"the Docker engine has no image {name} ({hint})")
-    except docker.errors.DockerException as error:
-        cannot_run("docker", f"no Docker engine: {error} ({hint})")
+        anyio.run(look)
+    except HermesError as error:
+        cannot_run("docker", f"{error} ({hint})")
     return name

@@ -126,6 +126,7 @@ async def test_a_build_that_fails_leaves_its_log(
                 await backend.start(SandboxSpec(slots=1, image=f"dockerfile:{folder}"), owner, f"{owner}-0")
         log = str(raised.value.hint).removeprefix("its log: ")
         assert "what went wrong" in await anyio.Path(log).read_text()
+        await anyio.Path(log).unlink()
         assert not await backend.list(owner)
     with anyio.fail_after(PATIENCE_S):
         while any("what went wrong" in one["Command"] for one in client.containers(all=True)):  # noqa: ASYNC110

@@ -94,6 +94,15 @@ def _is_there(client: Any, title: str) -> bool:
     return bool(client.containers(all=True, filters={"name": title}))
 
 
+def test_a_run_from_the_command_line(docker_base: str, client: Any, state: Path, tmp_path: Path) -> None:
+    settings = ["-B", f"image={docker_base}", "-B", f"state_dir={state}", "-B", "slots_per_sandbox=4"]
+    arguments = ["--backend", "docker", *settings, "--model", "oracle", "--tasks", "4", "--group-size", "2"]
+    done = CliRunner().invoke(hermes, ["run", "arithmetic", *arguments, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    statistics = json.loads((tmp_path / "out" / "statistics.json").read_text())
+    assert (statistics["trajectories"], statistics["mean_reward"], statistics["failures"]) == (8, 1.0, 0)
+
+
 async def test_a_killed_container_says_so(make: Callable[..., DockerBackend], client: Any, owner: str) -> None:
     async with make() as backend:
         sandbox = await backend.start(SandboxSpec(slots=1), owner, f"{owner}-0")
