@@ -45,8 +45,8 @@ class SingularityConfig(SlotSettings):
     """Whether containers get this machine's NVIDIA GPUs and their libraries (`apptainer exec --nv`)."""
 
     unpack: bool = True
-    """Whether a `.sif` file is unpacked to `scratch_dir` before it is used. Programs start several times faster then;
-    without it the image is read through FUSE and takes no space."""
+    """Whether a `.sif` file is unpacked to `scratch_dir` before it is used. Programs start faster then; without
+    it the image is read through FUSE, by one more process per container, and takes no space."""
 
     scratch_dir: Path | None = None
     """Where to make a folder for unpacked images and workspaces: on a disk of this machine. By default $SLURM_TMPDIR,
