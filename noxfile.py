@@ -13,7 +13,14 @@ from pathlib import Path
 import nox
 from nox.command import CommandFailed
 
-PACKAGES = ("hermes-sandboxd", "hermes-core", "hermes-envs", "hermes-model-llamacpp")
+PACKAGES = (
+    "hermes-sandboxd",
+    "hermes-core",
+    "hermes-backend-docker",
+    "hermes-backend-singularity",
+    "hermes-envs",
+    "hermes-model-llamacpp",
+)
 CONSTRAINTS = ("--constraint", "constraints.txt")
 BENCHMARKS = ("benchmarks/tool_latency.py", "benchmarks/turns.py")
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "trio", "uv", "jinja2", "tokenizers")

@@ -104,7 +104,7 @@ async def _exchange(stream: bytes, size: int) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
     nothing = cast("Any", None)
     isolation = Isolation("namespaces", "fuzzed", None)
-    daemon = Daemon("fuzzed", Options(3, 60.0, None, None), nothing, nothing, None, None, isolation, None)
+    daemon = Daemon("fuzzed", Options(3, 60.0, None, None, {}), nothing, nothing, nothing, None, None, isolation, None)
     daemon.log = lambda text: None  # type: ignore[method-assign]
     connection, wire = Connection(daemon, None), _Wire()
     connection.connection_made(wire)

@@ -96,7 +96,7 @@ def test_limits_and_sampling_are_set_over_those_of_the_tasks(hermes: Cli, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "error", "hint"),
     [
-        (["arithmetic", "--model", "oracle", "--backend", "mars"], "unknown backend 'mars'", "registered: local"),
+        (["arithmetic", "--model", "oracle", "--backend", "mars"], "unknown backend 'mars'", "registered: "),
         (["arithmetic", "--model", "oracle", "--backend", "modal"], "unknown backend 'modal'", "hermes-backend-modal"),
         (["arithmetic", "--model", "oracel"], "unknown model 'oracel'", "oracle"),
         (["arithmetik", "--model", "oracle"], "unknown environment 'arithmetik'", "arithmetic"),

@@ -135,7 +135,7 @@ def test_a_profile_gives_its_variables(hermes: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "hint"),
     [
-        (["--backend", "mars"], "unknown backend 'mars'", "registered: local"),
+        (["--backend", "mars"], "unknown backend 'mars'", "registered: "),
         (["--backend", "modal"], "unknown backend 'modal'", "pip install hermes-backend-modal"),
         (["-B", "slotz=1"], "unknown field 'slotz'", "fields: isolation"),
         (["-B", "slotz"], "not of the form key=value", ""),

@@ -214,6 +214,7 @@ class Daemon:
         env: Mapping[str, str] | None = None,
         orphan_grace_s: float = 60.0,
         folder: str | None = None,
+        bwrap: str | None = find_bubblewrap(),
     ) -> None:
         self.folder = folder or tempfile.mkdtemp(prefix="hermes-test-", dir="/tmp")
         os.chmod(self.folder, 0o755)
@@ -229,7 +230,7 @@ class Daemon:
             capacity=capacity,
             lifeline_fd=reading,
             orphan_grace_s=orphan_grace_s,
-            bwrap=find_bubblewrap(),
+            bwrap=bwrap,
         )
         if command is not None:
             arguments[:4] = command

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from hermes_sandboxd._arguments import daemon_arguments
-from hermes_sandboxd._bubblewrap import find_bubblewrap
 from hermes_sandboxd._frames import MAX_BODY, MAX_LINE, FrameDecoder, FrameError, encode_frame
+from hermes_sandboxd._programs import MANIFEST, find_bubblewrap
 from hermes_sandboxd._protocol import CHUNK_BYTES, INLINE_BYTES, PROTOCOL_VERSION, WINDOW_BYTES, Refusal
 
 __all__ = [
     "CHUNK_BYTES",
     "INLINE_BYTES",
+    "MANIFEST",
     "MAX_BODY",
     "MAX_LINE",
     "PROTOCOL_VERSION",

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 
 def daemon_arguments(
     *,
@@ -17,6 +21,12 @@ def daemon_arguments(
     tcp: str | None = None,
     python: str | None = None,
     isolation: str | None = None,
+    root: str | None = None,
+    slot_env: Mapping[str, str] | None = None,
+    devices: Sequence[str] = (),
+    writable: Sequence[str] = (),
+    socket_user: int | None = None,
+    command: Sequence[str] | None = None,
 ) -> list[str]:
     """Return the argument list that starts a daemon with this package's own files.
 
@@ -34,16 +44,32 @@ def daemon_arguments(
         tcp: `HOST:PORT` to listen on as well.
         python: Interpreter; this one if None.
         isolation: "auto", "namespaces", "user" or "none"; "auto" if None.
+        root: "host" or "image": what slots see; "host" if None.
+        slot_env: Variables of every slot, beneath those of its lease.
+        devices: Patterns of devices below /dev for every slot.
+        writable: Folders of which every slot gets a copy that it may change.
+        socket_user: Who owns the socket; this process's user if None.
+        command: What starts `hermes-sandboxd` where the daemon is to run, instead of `python` and these files.
     """
-    arguments = [python or sys.executable, "-I", "-S", os.path.dirname(os.path.abspath(__file__)), "serve"]
+    own = (python or sys.executable, "-I", "-S", os.path.dirname(os.path.abspath(__file__)))
+    arguments = [*(command or own), "serve"]
     arguments += ["--socket", socket, "--state", state, "--capacity", str(capacity)]
     for option, value in (
         ("--lifeline-fd", lifeline_fd),
         ("--orphan-grace", orphan_grace_s),
         ("--bwrap", bwrap),
         ("--isolation", isolation),
+        ("--root", root),
+        ("--socket-user", socket_user),
         ("--tcp", tcp),
     ):
         if value is not None:
             arguments += [option, str(value)]
+    for folder in writable:
+        arguments += ["--writable", folder]
+    for pattern in devices:
+        arguments += ["--device", pattern]
+    for name, text in (slot_env or {}).items():
+        # In one word: a value may begin with a dash.
+        arguments.append(f"--slot-env={name}={text}")
     return arguments

@@ -6,7 +6,7 @@ import os
 import subprocess
 from typing import Any, NamedTuple
 
-from hermes_sandboxd._bubblewrap import find_bubblewrap, is_reachable
+from hermes_sandboxd._programs import bubblewrap_command, find_bubblewrap, is_reachable
 
 _NOBODY = 65534
 _SETTINGS = (
@@ -40,7 +40,7 @@ class NamespaceReport(NamedTuple):
 
 
 def check_namespaces(bubblewrap: str | None = None) -> NamespaceReport:
-    """Try what a slot needs, with a command that does nothing.
+    """Try what a slot needs, with a command that does nothing: bubblewrap's own `--version`.
 
     Args:
         bubblewrap: Path of `bwrap`; found as `find_bubblewrap` does if None.
@@ -54,10 +54,12 @@ def check_namespaces(bubblewrap: str | None = None) -> NamespaceReport:
         return NamespaceReport(False, path, None, "this Python has no pidfd_open", "use Python 3.9 or newer on Linux")
     # Slots of a daemon that is root run as users of their own.
     user = _NOBODY if os.geteuid() == 0 and is_reachable(path) else None
-    arguments = [path, "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000"]
-    arguments += ["--cap-drop", "ALL", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--", "/bin/true"]
+    command = bubblewrap_command(path)
+    arguments = [*command, "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000"]
+    arguments += ["--cap-drop", "ALL", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--"]
+    arguments += [*command, "--version"]
     try:
-        version = _run([path, "--version"], user).stdout.strip()
+        version = _run([*command, "--version"], user).stdout.strip()
         tried = _run(arguments, user)
     except (OSError, subprocess.SubprocessError) as error:
         return NamespaceReport(False, path, None, str(error), "check that bwrap can be executed")

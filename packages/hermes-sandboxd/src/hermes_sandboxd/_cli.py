@@ -47,6 +47,26 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="level of the slots; auto takes the best that works here, and never none for more than one slot",
     )
+    serve.add_argument(
+        "--root",
+        choices=("host", "image"),
+        default="host",
+        help="what slots see read-only: a machine's programs, or the whole image of the container around the daemon",
+    )
+    serve.add_argument(
+        "--writable",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a folder of the image of which every slot gets a copy that it may change; repeatable",
+    )
+    serve.add_argument(
+        "--slot-env", action="append", default=[], metavar="NAME=VALUE", help="a variable of every slot; repeatable"
+    )
+    serve.add_argument(
+        "--device", action="append", default=[], metavar="PATTERN", help="devices below /dev for every slot; repeatable"
+    )
+    serve.add_argument("--socket-user", type=int, metavar="UID", help="who owns the socket; needs root")
     serve.add_argument("--bwrap", help="path of bubblewrap")
     serve.add_argument("--uid-range", default="60000:65000", help="users for the slots of a daemon that is root")
     relay = commands.add_parser("relay", help="carry standard input and output to the socket of a daemon")

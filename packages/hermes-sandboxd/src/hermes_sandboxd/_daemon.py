@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hermes_sandboxd._cgroups import ControlGroups
     from hermes_sandboxd._connection import Connection
     from hermes_sandboxd._levels import Isolation
+    from hermes_sandboxd._root import Root
     from hermes_sandboxd._state import StateFolder
     from hermes_sandboxd._supervision import ZygoteLink
     from hermes_sandboxd._users import Users
@@ -32,6 +33,8 @@ class Options(NamedTuple):
     orphan_grace_s: float
     socket_token: str | None
     tcp_token: str | None
+    environment: dict[str, str]
+    """Variables of every slot, beneath those of its lease."""
 
 
 class Daemon:
@@ -42,6 +45,7 @@ class Daemon:
         daemon_id: str,
         options: Options,
         state: StateFolder,
+        root: Root,
         zygote: ZygoteLink,
         bubblewrap: str | None,
         users: Users | None,
@@ -49,7 +53,9 @@ class Daemon:
         groups: ControlGroups | None,
     ) -> None:
         self.options = options
+        self.environment = options.environment
         self.state = state
+        self.root = root
         self.zygote = zygote
         self.bubblewrap = bubblewrap
         self.level = isolation.level

@@ -19,6 +19,8 @@ _WRITTEN = {
     "mtab": None,
 }
 
+_USERS = ("passwd", "group")
+
 _COPIED = (
     "bash.bashrc",
     "ca-certificates.conf",
@@ -57,13 +59,21 @@ _COPIED_PREFIXES = ("java-", "python3")
 _LARGEST_BYTES = 4 << 20
 
 
-def prepare_etc(target: str) -> None:
-    """Make the folder `target` the /etc of all slots of this daemon."""
+def prepare_etc(target: str, *, whole: bool) -> None:
+    """Make the folder `target` the /etc of all slots of this daemon.
+
+    Args:
+        target: Where it is to be.
+        whole: Whether everything that others may read is wanted, as in a container whose image is there for the slots.
+    """
     os.mkdir(target, 0o755)
     os.chmod(target, 0o755)
-    for name in (*_COPIED, *(name for name in os.listdir("/etc") if name.startswith(_COPIED_PREFIXES))):
-        _copy(os.path.join("/etc", name), os.path.join(target, name))
-    for name in bound_folders():
+    bound = bound_folders()
+    known = [name for name in os.listdir("/etc") if whole or name.startswith(_COPIED_PREFIXES)]
+    left_out = {os.path.join("/etc", name) for name in (*bound, *_WRITTEN)}
+    for name in known if whole else (*_COPIED, *known):
+        _copy(os.path.join("/etc", name), os.path.join(target, name), left_out)
+    for name in bound:
         os.makedirs(os.path.join(target, name), mode=0o755, exist_ok=True)
     for name, text in _WRITTEN.items():
         path = os.path.join(target, name)
@@ -71,8 +81,20 @@ def prepare_etc(target: str) -> None:
             os.symlink("/proc/self/mounts", path)
             continue
         with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.write(_with_users_of_image(name, text) if whole and name in _USERS else text)
         os.chmod(path, 0o644)
+
+
+def _with_users_of_image(name: str, text: str) -> str:
+    """Return a list of users or groups: what a slot needs first, then those of the image that are not in it."""
+    try:
+        with open(os.path.join("/etc", name), encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return text
+    ours = {line.partition(":")[0] for line in text.splitlines()}
+    others = [line for line in lines if line and line.partition(":")[0] not in ours]
+    return "\n".join([text.rstrip("\n"), *others, ""])
 
 
 def bound_folders() -> list[str]:
@@ -88,20 +110,22 @@ def _is_public(folder: str) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_mode & 0o005 == 0o005
 
 
-def _copy(source: str, target: str) -> None:
+def _copy(source: str, target: str, left_out: set[str]) -> None:
     try:
         found = os.lstat(source)
     except OSError:
         return
+    if source in left_out:
+        return
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+    # What others may not read on the host, the agent may not read either, whoever runs the daemon.
     if stat.S_ISLNK(found.st_mode):
         os.symlink(os.readlink(source), target)
-    elif stat.S_ISDIR(found.st_mode):
+    elif stat.S_ISDIR(found.st_mode) and found.st_mode & 0o005 == 0o005:
         os.mkdir(target, 0o755)
         os.chmod(target, 0o755)
         for name in os.listdir(source):
-            _copy(os.path.join(source, name), os.path.join(target, name))
+            _copy(os.path.join(source, name), os.path.join(target, name), left_out)
     elif stat.S_ISREG(found.st_mode) and found.st_mode & stat.S_IROTH and found.st_size <= _LARGEST_BYTES:
-        # What others may not read on the host, the agent may not read either, whoever runs the daemon.
         shutil.copyfile(source, target)
-        os.chmod(target, 0o644)
+        os.chmod(target, 0o644 | found.st_mode & 0o111)

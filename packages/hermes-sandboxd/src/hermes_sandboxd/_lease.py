@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 from hermes_sandboxd._bubblewrap import slot_arguments, system_arguments
 from hermes_sandboxd._cgroups import Breaches, count_breaches, read_events
 from hermes_sandboxd._params import complete_limits
+from hermes_sandboxd._programs import bubblewrap_command
 from hermes_sandboxd._protocol import Refusal
 from hermes_sandboxd._supervision import SupervisorLink, ZygoteLink
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hermes_sandboxd._cgroups import ControlGroup, ControlGroups
     from hermes_sandboxd._deadlines import Deadlines
     from hermes_sandboxd._place import Place
+    from hermes_sandboxd._root import Root
     from hermes_sandboxd._state import StateFolder
     from hermes_sandboxd._users import Users
 
@@ -32,7 +34,9 @@ class Host(Protocol):
 
     level: str
     seccomp: bool
+    environment: dict[str, str]
     state: StateFolder
+    root: Root
     users: Users | None
     groups: ControlGroups | None
     zygote: ZygoteLink
@@ -111,18 +115,21 @@ class Lease:
             "level": host.level,
             "uid": place.uid,
             "network": params["network"],
-            "env": params["env"],
+            "env": {**host.environment, **params["env"]},
             "limits": limits,
             "grouped": host.groups is not None,
             "seccomp": host.seccomp,
+            "copies": list(host.root.writable),
             **inside,
         }
         if host.level == "namespaces":
             assert host.bubblewrap is not None
             spec["argv"] = [
-                host.bubblewrap,
-                *system_arguments(host.state.etc, host.state.bound, params["network"], host.state.init(place.uid)),
-                *slot_arguments(place.workspace, limits, place.grading_files),
+                *bubblewrap_command(host.bubblewrap),
+                *system_arguments(
+                    host.root, host.state.etc, host.state.bound, params["network"], host.state.init(place.uid)
+                ),
+                *slot_arguments(host.root, place.workspace, place.copies, limits, place.grading_files),
             ]
         elif limits["workspace"] == "tmpfs":
             raise Refusal("bad_request", "workspace tmpfs needs the isolation level namespaces")

@@ -19,6 +19,9 @@ _SHELL_SIGNAL = 128
 _TOLD = (b"limit exceeded", b"Killed")
 """What shells say of these ends."""
 
+_NO_MORE = (b"Cannot fork", b"can't fork", b"fork: Resource temporarily", b"fork: retry: Resource temporarily")
+"""What shells say when there may be no more processes."""
+
 _OWN_PROCESSES = 2
 """The supervisor and PID 1 have the same user, in the same user namespace, as what the limit is for."""
 
@@ -81,12 +84,13 @@ class Observed:
 
     Args:
         events: The files of a control group that count breaches; None without one.
-        memory_bytes: The limit of memory, to compare with what a command used where nothing counts breaches.
+        limits: The slot's limits: where nothing counts breaches, they are compared with what a command used and said.
     """
 
-    def __init__(self, events: tuple[int, int] | None, memory_bytes: int | None) -> None:
+    def __init__(self, events: tuple[int, int] | None, limits: dict[str, Any]) -> None:
         self._events = events
-        self._memory_bytes = None if events else memory_bytes
+        self._memory_bytes = None if events else limits["memory_bytes"]
+        self._tells_processes = not events and limits["processes"] is not None
         self._seen = (b"", b"") if events is None else read_events(*events)
         self._noted: str | None = None
 
@@ -139,6 +143,8 @@ class Observed:
             return "cpu"
         if self._memory_bytes is not None and usage.ru_maxrss * 1024 >= self._memory_bytes:
             return "memory"
+        if self._tells_processes and any(words in said for words in _NO_MORE):
+            return "processes"
         return None
 
 

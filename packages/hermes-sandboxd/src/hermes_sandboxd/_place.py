@@ -10,6 +10,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from hermes_sandboxd._bubblewrap import GRADING_FILES, HOME, TMP, WORKSPACE
+from hermes_sandboxd._copying import copy_tree
 from hermes_sandboxd._protocol import Refusal
 from hermes_sandboxd._removal import remove_tree
 from hermes_sandboxd._residue import remove_residue
@@ -27,7 +28,8 @@ class Place:
     """The user and the folders of one lease.
 
     The folder `top` belongs to the daemon, so that the agent cannot rename or remove what is in it: `work`, and at the
-    levels without a file system of their own `home` and `tmp`; `grading` while the slot is graded.
+    levels without a file system of their own `home` and `tmp`; `copies`, of folders of the image; `grading` while the
+    slot is graded.
     """
 
     def __init__(self, host: Host, slot: int) -> None:
@@ -56,6 +58,33 @@ class Place:
         if host.level != "namespaces":
             self._make_own("home")
             self._make_own("tmp")
+
+    async def fill(self) -> None:
+        """Copy what the slot gets a copy of.
+
+        Raises:
+            Refusal: It cannot be copied.
+        """
+        writable = self._host.root.writable
+        if not writable:
+            return
+        if self._host.level != "namespaces":
+            raise Refusal("isolation_unavailable", "copies of folders need the isolation level namespaces")
+        os.mkdir(self._path("copies"))
+        os.chmod(self._path("copies"), 0o711)
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._copy, writable)
+        except OSError as error:
+            raise Refusal("isolation_unavailable", f"a folder cannot be copied for the slot: {error}") from None
+
+    def _copy(self, writable: tuple[str, ...]) -> None:
+        for path, copy in zip(writable, self.copies):
+            copy_tree(path, copy, self.uid)
+
+    @property
+    def copies(self) -> list[str]:
+        """The slot's copies of folders of the image, on the host."""
+        return [os.path.join(self._path("copies"), str(index)) for index in range(len(self._host.root.writable))]
 
     @property
     def uid(self) -> int | None:
@@ -106,6 +135,8 @@ class Place:
     def _renew(self, archive: bytes) -> None:
         # The agent may have closed it to itself; what it opened to others is below a folder that others can only pass.
         os.chmod(self.workspace, 0o700)
+        for copy in self.copies:
+            os.chmod(copy, 0o755)
         grading = self._path("grading")
         if os.path.isdir(grading):
             shutil.rmtree(grading)

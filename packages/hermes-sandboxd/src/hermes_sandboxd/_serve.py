@@ -11,8 +11,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from hermes_sandboxd import _zygote
-from hermes_sandboxd._bubblewrap import find_bubblewrap
 from hermes_sandboxd._cgroups import ControlGroups, remove_groups
+from hermes_sandboxd._programs import find_bubblewrap, own_runtime
+from hermes_sandboxd._root import Root, find_devices, find_writable, host_root, image_root, open_root_home
 from hermes_sandboxd._state import StateError, StateFolder
 from hermes_sandboxd._users import Users
 
@@ -30,14 +31,19 @@ class ServeError(Exception):
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serve until told to end; return the exit code."""
-    state = StateFolder(arguments.state)
+    in_image = arguments.root == "image"
+    state = StateFolder(arguments.state, in_image=in_image)
     try:
-        listener = _listen(arguments.socket)
+        listener = _listen(arguments.socket, arguments.socket_user)
     except ServeError as error:
         return _fail(error)
     try:
         users = Users.parse(arguments.uid_range) if os.geteuid() == 0 else None
+        writable = find_writable(arguments.writable)
         state.create()
+        if in_image and users is not None:
+            open_root_home()
+        root = _root(arguments, writable)
     except (StateError, OSError, ValueError) as error:
         listener.close()
         os.unlink(arguments.socket)
@@ -54,7 +60,7 @@ def serve(arguments: argparse.Namespace) -> int:
     # need them, and a smaller process forks faster.
     zygote, zygote_pid = _zygote.fork(clean_up, (state.lock,))
     try:
-        return _run(arguments, daemon_id, state, users, listener, zygote)
+        return _run(arguments, daemon_id, state, root, users, listener, zygote)
     finally:
         os.waitpid(zygote_pid, 0)
         clean_up()
@@ -64,6 +70,7 @@ def _run(
     arguments: argparse.Namespace,
     daemon_id: str,
     state: StateFolder,
+    root: Root,
     users: Users | None,
     listener: socket.socket,
     zygote: socket.socket,
@@ -84,8 +91,9 @@ def _run(
         arguments.isolation, arguments.capacity, lambda: check_namespaces(bubblewrap or arguments.bwrap)
     )
     _raise_open_files()
-    options = Options(arguments.capacity, arguments.orphan_grace, token, token)
-    asyncio.run(_main(arguments, daemon_id, options, state, users, listener, zygote, bubblewrap, isolation))
+    variables = dict(pair.partition("=")[::2] for pair in arguments.slot_env)
+    options = Options(arguments.capacity, arguments.orphan_grace, token, token, variables)
+    asyncio.run(_main(arguments, daemon_id, options, state, root, users, listener, zygote, bubblewrap, isolation))
     return 0
 
 
@@ -94,6 +102,7 @@ async def _main(
     daemon_id: str,
     options: Options,
     state: StateFolder,
+    root: Root,
     users: Users | None,
     listener: socket.socket,
     zygote: socket.socket,
@@ -110,7 +119,7 @@ async def _main(
     ended = asyncio.Event()
     link = ZygoteLink(zygote, ended.set)
     groups = _find_groups(daemon_id)
-    daemon = Daemon(daemon_id, options, state, link, bubblewrap, users, isolation, groups)
+    daemon = Daemon(daemon_id, options, state, root, link, bubblewrap, users, isolation, groups)
     daemon.ending = ended
     for terminating in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(terminating, ended.set)
@@ -131,6 +140,17 @@ async def _main(
         server.close()
     await daemon.end()
     link.leave()
+
+
+def _root(arguments: argparse.Namespace, writable: tuple[str, ...]) -> Root:
+    root = host_root() if arguments.root == "host" else _image_root(arguments)
+    return root._replace(devices=find_devices(arguments.device), writable=writable)
+
+
+def _image_root(arguments: argparse.Namespace) -> Root:
+    own = [os.path.abspath(arguments.state), os.path.dirname(os.path.abspath(arguments.socket))]
+    runtime = own_runtime()
+    return image_root(own if runtime is None else [*own, runtime])
 
 
 def _find_groups(daemon_id: str) -> ControlGroups | None:
@@ -174,7 +194,7 @@ def _watch_lifeline(loop: asyncio.AbstractEventLoop, descriptor: int, ended: asy
     loop.add_reader(descriptor, readable)
 
 
-def _listen(path: str) -> socket.socket:
+def _listen(path: str, user: int | None) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
         _remove_stale(path)
@@ -183,6 +203,8 @@ def _listen(path: str) -> socket.socket:
             listener.bind(path)
         finally:
             os.umask(mask)
+        if user is not None:
+            os.chown(path, user, -1)
         listener.listen(128)
     except OSError as error:
         listener.close()

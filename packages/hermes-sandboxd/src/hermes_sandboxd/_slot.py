@@ -203,6 +203,7 @@ class Slot:
         place = self._place = Place(self._host, self.index)
         try:
             place.make()
+            await place.fill()
         except Refusal as error:
             await self._give_up(request, error)
         except Exception as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import sys
 
-from hermes_sandboxd._bubblewrap import is_reachable, place_bubblewrap
 from hermes_sandboxd._etc import bound_folders, prepare_etc
+from hermes_sandboxd._first_process import write_first_process
+from hermes_sandboxd._programs import is_reachable, place_bubblewrap
 from hermes_sandboxd._removal import remove_tree
 
 _LOCK = ".hermes-sandboxd"
@@ -19,14 +19,20 @@ class StateError(Exception):
 
 
 class StateFolder:
-    """A locked folder: the lock tells daemons that live from folders that were left behind."""
+    """A locked folder: the lock tells daemons that live from folders that were left behind.
 
-    def __init__(self, path: str) -> None:
+    Args:
+        path: Where it is.
+        in_image: Whether the daemon is in a container whose image is there for the slots.
+    """
+
+    def __init__(self, path: str, *, in_image: bool = False) -> None:
         self.path = os.path.abspath(path)
         self.etc = os.path.join(self.path, "etc")
         self._places = os.path.join(self.path, "work")
         self._inits = os.path.join(self.path, "init")
         self._programs = os.path.join(self.path, "program")
+        self._in_image = in_image
         self.bound: list[str] = []
         self.lock = -1
 
@@ -54,7 +60,7 @@ class StateFolder:
             os.mkdir(folder)
             os.chmod(folder, 0o711)
         self.bound = bound_folders()
-        prepare_etc(self.etc)
+        prepare_etc(self.etc, whole=self._in_image)
 
     def _take_over(self) -> None:
         if os.listdir(self.path):
@@ -81,7 +87,7 @@ class StateFolder:
         """Return the program that becomes PID 1 of the slots of `uid` (None: of this process's user)."""
         path = os.path.join(self._inits, str(uid))
         if not os.path.exists(path):
-            shutil.copyfile(shutil.which("cat", path="/bin:/usr/bin") or "/bin/cat", path)
+            write_first_process(path)
             if uid is not None:
                 os.chown(path, uid, uid)
             # A program that its user may run but not read makes a process that is not dumpable: the agent, who is

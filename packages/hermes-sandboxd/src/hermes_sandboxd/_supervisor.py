@@ -143,7 +143,7 @@ class Supervisor:
         self._reactor = Reactor()
         self._link = Link(sock, self._reactor, self._handle)
         self._link.on_relief = self._relieved
-        observed = Observed(events, spec["limits"]["memory_bytes"])
+        observed = Observed(events, spec["limits"])
         spawner = OtherUserSpawner(spec["uid"]) if spec["level"] == "user" else SameUserSpawner(joined.oom_score)
         self._around = Surroundings(self._reactor, self._link, spec, spawner, processes, observed)
         self._around.end_commands = self._end_commands

@@ -23,6 +23,7 @@ _SPEC: dict[str, Any] = {
     "workspace": "/",
     "home": "/",
     "tmp": "/tmp",
+    "copies": [],
     "limits": {"memory_bytes": None, "workspace_bytes": None, "workspace": "disk", "processes": None},
 }
 _ROUNDS = 12

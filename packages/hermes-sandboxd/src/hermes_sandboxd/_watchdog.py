@@ -38,6 +38,8 @@ class Watchdog:
         limits = spec["limits"]
         self._memory_bytes = None if around.observed.grouped else limits["memory_bytes"]
         self._workspace_bytes = limits["workspace_bytes"] or 0
+        self._counted = [around.workspace, *spec["copies"]]
+        """Folders that count as part of the workspace."""
         self._watches_workspace = limits["workspace_bytes"] is not None and limits["workspace"] == "disk"
         self._tolerated = self._workspace_bytes
         """What the workspace had when its growth was last stopped: below that, who tidies up is left alone."""
@@ -114,7 +116,7 @@ class Watchdog:
             return
         if pid == 0:
             try:
-                os.write(writing, str(_tree_bytes(self._around.workspace)).encode())
+                os.write(writing, str(sum(map(_tree_bytes, self._counted))).encode())
             finally:
                 os._exit(0)
         os.close(writing)

@@ -13,6 +13,7 @@ import click
 
 from hermes_core.cli._listings import as_json_option, show
 from hermes_core.cli._main import EXIT_INTERRUPTED
+from hermes_core.cli._sandbox_runtime import runtime
 from hermes_core.exceptions import UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def _with(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 @click.group()
 def sandbox() -> None:
     """Run commands in a sandbox by hand, and look after what sandboxes leave behind."""
+
+
+sandbox.add_command(runtime)
 
 
 @sandbox.command("exec", context_settings={"allow_interspersed_args": False})

@@ -100,7 +100,11 @@ def hermes_commands() -> list[Entry]:
         Entry("run", f"{_CLI}._run:run", "Run a model on an environment's tasks"),
         Entry("export", f"{_CLI}._export:export", "Write a run's trajectories in another format"),
         Entry("doctor", f"{_CLI}._doctor:doctor", "What works on this machine, and what to do about the rest"),
-        Entry("sandbox", f"{_CLI}._sandbox:sandbox", "Run commands in a sandbox by hand: exec, shell, list, cleanup"),
+        Entry(
+            "sandbox",
+            f"{_CLI}._sandbox:sandbox",
+            "Run commands in a sandbox: exec, shell, list, cleanup, runtime",
+        ),
         Entry("plugins", f"{_CLI}._listings:plugins", "List plugins and what they register"),
         Entry("tools", f"{_CLI}._listings:tools", "List tools"),
         Entry("toolsets", f"{_CLI}._listings:toolsets", "List toolsets"),

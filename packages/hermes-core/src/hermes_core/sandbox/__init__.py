@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from hermes_core.sandbox._artifacts import MAX_ENTRIES, Archive, Entry, EntryKind, Extracted, Listing
@@ -32,6 +33,7 @@ from hermes_core.sandbox._unix_stream import UnixStream, connect_unix
 
 if TYPE_CHECKING:
     from hermes_core.sandbox._settings import SlotSettings as SlotSettings
+    from hermes_core.sandbox.portable import portable_runtime as portable_runtime
 
 __all__ = [
     "ISOLATION_LEVELS",
@@ -70,13 +72,15 @@ __all__ = [
     "check_isolation",
     "connect_unix",
     "host_runtime",
+    "portable_runtime",
 ]
 
 
-def __getattr__(name: str) -> object:
-    # Whoever runs commands needs no settings, and pydantic takes its time to import.
-    if name == "SlotSettings":
-        from hermes_core.sandbox._settings import SlotSettings
+# Whoever runs commands needs neither settings, whose pydantic takes its time to import, nor a compiler of modules.
+_HOMES = {"SlotSettings": "_settings", "portable_runtime": "portable"}
 
-        return SlotSettings
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,141 @@
+"""Which images containers run: found, pulled or built, each once."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from docker import errors
+
+from hermes_backend_docker._building import Build
+from hermes_backend_docker._context import digest_of, recipe_of
+from hermes_backend_docker._errors import REFUSED
+from hermes_core.exceptions import BackendUnavailableError, HermesError, SandboxLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hermes_backend_docker._config import DockerConfig
+    from hermes_backend_docker._engine import Engine
+
+__all__ = ["BUILT", "Image", "Images"]
+
+BUILT = "dockerfile:"
+"""Begins the name of an image that is built from the folder that follows."""
+
+REFERENCE = Path(__file__).parent / "reference"
+REFERENCE_NAME = "hermes-reference"
+TASK_NAME = "hermes-task"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that the engine has.
+
+    Attributes:
+        id: Its digest.
+        environment: Its variables.
+    """
+
+    id: str
+    environment: Mapping[str, str]
+
+
+class Images:
+    """Finds images by the names that settings and tasks give them.
+
+    Args:
+        engine: Has them.
+        config: Whether to pull, and how much to build at once.
+    """
+
+    def __init__(self, engine: Engine, config: DockerConfig) -> None:
+        self._engine = engine
+        self._config = config
+        self._known: dict[str | None, Image] = {}
+        self._failed: dict[str, SandboxLostError] = {}
+        self._finding: defaultdict[str | None, anyio.Lock] = defaultdict(anyio.Lock)
+        self._builds = anyio.CapacityLimiter(config.parallel_builds)
+
+    async def find(self, name: str | None) -> Image:
+        """Return an image, pulled or built if need be. A build that failed is not tried again.
+
+        Args:
+            name: A tag or digest, or `dockerfile:FOLDER`; None for the reference image.
+
+        Raises:
+            BackendUnavailableError: The engine does not have it, and it is not to be had.
+            SandboxLostError: It cannot be built.
+        """
+        async with self._finding[name]:
+            if name not in self._known:
+                self._known[name] = await self._find(name)
+            return self._known[name]
+
+    async def _find(self, name: str | None) -> Image:
+        if name is None:
+            return await self._reference()
+        if name.startswith(BUILT):
+            folder = recipe_of(Path(name.removeprefix(BUILT)))
+            return await self._built(folder, TASK_NAME, await anyio.to_thread.run_sync(digest_of, folder), {})
+        return await self._present(name)
+
+    async def _reference(self) -> Image:
+        base = await self._present(self._config.base_image, "base_image")
+        digest = digest_of(REFERENCE, base.id)
+        return await self._built(REFERENCE, REFERENCE_NAME, digest, {"BASE": self._config.base_image})
+
+    async def _present(self, name: str, setting: str = "image") -> Image:
+        """Return an image that the engine has, or that can be pulled.
+
+        Args:
+            name: Its tag or digest.
+            setting: Which setting names it.
+        """
+        lacking = f"the Docker engine has no image {name}"
+        hint = f"docker pull or build it, or name another: -B {setting}=TAG"
+        found = await self._engine.work(lambda client: _look(client, name))
+        if found is None and self._config.pull == "missing":
+            _logger.warning("pulling the image %s", name)
+            try:
+                await self._engine.work(lambda client: client.pull(name), limiter=self._builds)
+            except HermesError as error:
+                told = error.message.removeprefix(REFUSED)
+                raise BackendUnavailableError(f"{lacking}, and it cannot be pulled: {told}", hint=hint) from error
+            found = await self._engine.work(lambda client: _look(client, name))
+        if found is None:
+            raise BackendUnavailableError(lacking, hint=hint)
+        return found
+
+    async def _built(self, folder: Path, kind: str, digest: str, arguments: dict[str, str]) -> Image:
+        tag = f"{kind}:{digest}"
+        if failed := self._failed.get(tag):
+            raise SandboxLostError(failed.message, hint=failed.hint)
+        found = await self._engine.work(lambda client: _look(client, tag))
+        if found is not None:
+            return found
+        _logger.warning("building the image %s from %s", tag, folder)
+        build = Build(folder, tag, arguments)
+        try:
+            await self._engine.work(build.run, limiter=self._builds, abandon=True)
+        except SandboxLostError as error:
+            self._failed[tag] = error
+            raise
+        finally:
+            build.given_up.set()
+        return await self._present(tag)
+
+
+def _look(client: Any, name: str) -> Image | None:  # noqa: ANN401 - the SDK has no types
+    try:
+        found = client.inspect_image(name)
+    except errors.ImageNotFound:
+        return None
+    pairs = (pair.partition("=") for pair in found["Config"].get("Env") or ())
+    return Image(found["Id"], {name: text for name, _, text in pairs})

@@ -1,0 +1,11 @@
+"""The runtime folder: an interpreter, bubblewrap and the daemon, with every library that they need, for any image."""
+
+from hermes_core.sandbox.portable._runtime import (
+    RUNTIME_INSIDE,
+    build_runtime,
+    portable_runtime,
+    runtime_of,
+    runtimes_folder,
+)
+
+__all__ = ["RUNTIME_INSIDE", "build_runtime", "portable_runtime", "runtime_of", "runtimes_folder"]

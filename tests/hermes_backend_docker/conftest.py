@@ -1,0 +1,68 @@
+"""A real engine, and the reference image on it, built once for all tests."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import uuid
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import docker
+import pytest
+
+from hermes_backend_docker import DockerBackend, DockerConfig
+from hermes_backend_docker._engine import Engine
+from hermes_backend_docker._images import Images
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="session")
+def reference(docker_base: str) -> str:
+    """The reference image."""
+
+    async def find() -> str:
+        config = DockerConfig(base_image=docker_base)
+        async with Engine() as engine:
+            return (await Images(engine, config).find(None)).id
+
+    with (Path(tempfile.gettempdir()) / "hermes-test-reference.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return anyio.run(find)
+
+
+@pytest.fixture
+def client(docker_base: str) -> Iterator[Any]:
+    """The SDK's client, to look at the engine and to meddle with it."""
+    with closing(docker.APIClient(version="auto", **docker.utils.kwargs_from_env())) as client:
+        yield client
+
+
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """A state folder with a path that is short enough for sockets; nothing may be left in it."""
+    with tempfile.TemporaryDirectory(prefix="h-", dir="/tmp") as folder:
+        yield Path(folder)
+        assert [name for name in os.listdir(folder) if not name.startswith(".")] == []
+
+
+@pytest.fixture
+def make(docker_base: str, state: Path) -> Callable[..., DockerBackend]:
+    """Makes backends with the base image and a state folder of the test's own."""
+
+    def make(**settings: object) -> DockerBackend:
+        values = {"image": docker_base, "state_dir": state, **settings}
+        return DockerBackend(DockerConfig.model_validate(values))
+
+    return make
+
+
+@pytest.fixture
+def owner() -> str:
+    """An owner that has nothing yet."""
+    return f"test-{uuid.uuid4().hex[:8]}"

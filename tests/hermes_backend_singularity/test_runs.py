@@ -1,0 +1,89 @@
+"""The command line on Apptainer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.apptainer
+
+
+def hermes(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from hermes_core.cli import main; main()", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(folder), "COLUMNS": "200"},
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(scratch: Path) -> Path:
+    return scratch
+
+
+def test_a_run_of_many_trajectories_loses_none(folder: Path, image: str) -> None:
+    size = ("--tasks", "64", "--group-size", "4", "--concurrency", "32")
+    command = ("run", "arithmetic", "--backend", "singularity", "-B", f"image={image}", "--model", "oracle", *size)
+    done = hermes(folder, *command, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    statistics = json.loads((folder / "out/statistics.json").read_text())
+    assert (statistics["trajectories"], statistics["failures"], statistics["mean_reward"]) == (256, 0, 1.0)
+    lines = [json.loads(line) for line in (folder / "out/trajectories.jsonl").read_text().splitlines()]
+    assert len({(line["task_id"], line["sample_index"]) for line in lines}) == 256
+    assert {line["backend"] for line in lines} == {"singularity"}
+    assert not list(folder.glob("hermes-singularity-*/runs/*"))
+
+
+def test_a_run_without_an_image_says_what_to_give(folder: Path) -> None:
+    done = hermes(
+        folder, "run", "arithmetic", "--backend", "singularity", "--model", "oracle", "--tasks", "2", "--out", "out"
+    )
+    assert done.returncode == 2
+    assert "needs an image" in done.stderr
+    assert "-B image=" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_sandboxes_by_hand(folder: Path, root_folder: str) -> None:
+    backend = ("--backend", "singularity", "-B", f"image={root_folder}")
+    done = hermes(folder, "sandbox", "exec", *backend, "--", "cat", "/etc/os-release")
+    assert done.returncode == 0, done.stderr
+    assert "bookworm" in done.stdout or "Debian" in done.stdout
+    assert hermes(folder, "sandbox", "list", "--backend", "singularity", "--json").stdout.strip() == "[]"
+    assert hermes(folder, "sandbox", "cleanup", "--backend", "singularity").returncode == 0
+
+
+def test_the_backend_is_listed_and_diagnosed(folder: Path) -> None:
+    assert "singularity" in hermes(folder, "backends").stdout
+    findings = {found["name"]: found for found in json.loads(hermes(folder, "doctor", "--json").stdout)}
+    assert findings["backend singularity"]["state"] == "ok"
+    assert "version" in findings["backend singularity"]["detail"]
+
+
+def test_the_batch_job_of_the_how_to_runs_and_resumes(folder: Path, image: str) -> None:
+    """Without Slurm, and with fewer tasks."""
+    document = (Path(__file__).parents[2] / "docs/how-to/run-on-hpc.md").read_text()
+    [script] = re.findall(r"^```bash\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+    script = script.replace("--tasks 1000 --group-size 8", "--tasks 4 --group-size 2")
+    program = folder / "hermes/bin/hermes"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'from hermes_core.cli import main; main()' \"$@\"\n")
+    program.chmod(0o755)
+    (folder / "debian.sif").symlink_to(image)
+    env = {**os.environ, "HOME": str(folder), "SCRATCH": str(folder), "SLURM_TMPDIR": str(folder)}
+    for _ in range(2):
+        done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        statistics = json.loads((folder / "hermes-out/statistics.json").read_text())
+        assert (statistics["trajectories"], statistics["mean_reward"]) == (8, 1.0)

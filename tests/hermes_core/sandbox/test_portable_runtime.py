@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hermes_core.cli._main import hermes
+from hermes_core.exceptions import BackendUnavailableError
+from hermes_core.sandbox.portable import RUNTIME_INSIDE, build_runtime, portable_runtime, runtime_of, runtimes_folder
+
+BUILD = """
+import pathlib, sys
+from hermes_core.sandbox.portable import build_runtime
+build_runtime(pathlib.Path(sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runtimes")
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """Run the folder's interpreter, with nothing else to help it."""
+    command = [*runtime_of(folder, str(folder)).arguments[:-1], *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env={}).stdout
+
+
+def test_it_is_built_once(parent: Path) -> None:
+    folder = build_runtime(parent)
+    before = folder.stat()
+    assert build_runtime(parent) == folder
+    assert (folder.stat().st_ino, folder.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert [path for path in parent.iterdir() if not path.name.startswith(".")] == [folder]
+
+
+def test_builders_do_not_disturb_each_other(tmp_path: Path) -> None:
+    leftover = tmp_path / ".unfinished-by-somebody-who-was-killed"
+    leftover.mkdir()
+    command = [sys.executable, "-c", BUILD, str(tmp_path)]
+    with ThreadPoolExecutor() as threads:
+        done = list(threads.map(lambda _: subprocess.run(command, check=False).returncode, range(3)))
+    assert done == [0, 0, 0]
+    assert sorted(path.name.startswith(".") for path in tmp_path.iterdir()) == [False, True]  # and the lock
+    assert not leftover.exists()
+
+
+def test_everybody_can_read_it(tmp_path: Path) -> None:
+    mask = os.umask(0o077)
+    try:
+        folder = build_runtime(tmp_path)
+    finally:
+        os.umask(mask)
+    for path in (folder, *folder.rglob("*")):
+        wanted = 0o005 if path.is_dir() or path.parent.name == "bin" else 0o004
+        assert path.stat().st_mode & 0o007 == wanted or path.name.startswith("ld-"), path
+
+
+def test_its_interpreter_uses_nothing_of_this_machine(parent: Path) -> None:
+    folder = build_runtime(parent)
+    said = json.loads(run(folder, "-c", "import json, sys; print(json.dumps([sys.prefix, sys.path, sys.version]))"))
+    assert said[0] == str(folder)
+    assert all(path.startswith(str(folder)) for path in said[1])
+    assert said[2] == sys.version
+    libraries = run(folder, "-c", "import asyncio, ctypes, hashlib, pty, ssl; print(open('/proc/self/maps').read())")
+    mapped = {line.split()[-1] for line in libraries.splitlines() if "/" in line}
+    assert all(path.startswith(str(folder)) for path in mapped if ".so" in path), mapped
+
+
+def test_its_daemon_answers(parent: Path) -> None:
+    folder = build_runtime(parent)
+    assert "serve" in run(folder, str(folder / "hermes_sandboxd"), "--help")
+
+
+def test_where_it_is_kept(monkeypatch: pytest.MonkeyPatch, parent: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    monkeypatch.delenv("HERMES_CACHE", raising=False)
+    assert runtimes_folder() == Path("/somewhere/hermes/runtimes")
+    monkeypatch.setenv("HERMES_CACHE", str(parent.parent))
+    assert runtimes_folder() == parent.parent / "runtimes"
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BackendUnavailableError, match="cannot be built") as raised:
+        build_runtime(tmp_path / "file" / "runtimes")
+    assert "HERMES_CACHE" in str(raised.value.hint)
+
+
+def test_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HERMES_CACHE", str(tmp_path))
+    plain = CliRunner().invoke(hermes, ["sandbox", "runtime", "build"])
+    told = json.loads(CliRunner().invoke(hermes, ["sandbox", "runtime", "build", "--json"]).output)
+    assert plain.output.strip() == told["folder"]
+    assert Path(told["folder"]).parent == tmp_path / "runtimes"
+    assert tuple(told["arguments"]) == portable_runtime().arguments
+    assert told["arguments"][-1] == f"{RUNTIME_INSIDE}/hermes_sandboxd"
