@@ -8,6 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,12 +21,14 @@ from click.testing import CliRunner
 from hermes_backend_docker._container import LABEL_NAME, LABEL_OWNER, LABEL_PLACE
 from hermes_core import Hermes
 from hermes_core.cli._main import hermes
+from hermes_core.default_plugins.local_backend import LocalBackend
 from hermes_core.exceptions import SandboxLostError
+from hermes_core.execution import DefaultBatchExecutor, Slot
 from hermes_core.sandbox import SandboxSpec
+from hermes_core.slots import DefaultSlotPool, LeaseRequest, PoolConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from hermes_backend_docker import DockerBackend
 
@@ -50,6 +55,37 @@ def containers(client: Any, owner: str | None = None) -> list[dict[str, Any]]:
     label = LABEL_OWNER if owner is None else f"{LABEL_OWNER}={owner}"
     found: list[dict[str, Any]] = client.containers(all=True, filters={"label": [label]})
     return found
+
+
+def users_of(marker: str) -> list[int]:
+    """The users, as this machine knows them, of the processes with a marker in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if marker in (entry / "cmdline").read_text():
+                    found.append(int((entry / "status").read_text().partition("Uid:")[2].split()[0]))
+            except OSError:
+                continue
+    return found
+
+
+async def test_no_two_slots_of_a_machine_are_the_same_user(make: Callable[..., DockerBackend]) -> None:
+    marker = f"4{uuid.uuid4().int % 10**9:09d}"
+    async with (
+        make() as backend,
+        LocalBackend() as local,
+        DefaultBatchExecutor() as executor,
+        AsyncExitStack() as stack,
+    ):
+        for each, containers in ((backend, 2), (local, 1)):
+            pool = await stack.enter_async_context(DefaultSlotPool(each, PoolConfig(2, containers)))
+            for _ in range(2 * containers):
+                slot = Slot(await pool.lease(LeaseRequest()), pool, executor, {})
+                stack.push_async_callback(slot.release)
+                await slot.exec(f"sleep {marker} > /dev/null 2>&1 &")
+        await to_thread.run_sync(wait_until, lambda: len(users_of(f"sleep\0{marker}")) == 6)
+        assert len(set(users_of(f"sleep\0{marker}"))) == 6
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -16,7 +16,7 @@ from docker import errors
 from docker.types import DeviceRequest, Mount
 
 from hermes_core.sandbox.portable import RUNTIME_INSIDE
-from hermes_sandboxd import daemon_arguments
+from hermes_sandboxd import CLAIMS, daemon_arguments
 
 if TYPE_CHECKING:
     from hermes_backend_docker._config import DockerConfig
@@ -135,6 +135,9 @@ def _host_config(client: Any, plan: ContainerPlan) -> dict[str, Any]:  # noqa: A
     memory = None if config.memory is None else int(config.memory)
     made: dict[str, Any] = client.create_host_config(
         auto_remove=True,  # when the process is gone that started it
+        # A user is the same one in all containers of a machine and outside: no two slots may have the same. As a bind
+        # and not a mount, since the engine then makes the folder.
+        binds=[f"{CLAIMS}:{CLAIMS}:rw"] if config.user is None else [],
         mounts=[
             Mount(RUNTIME_INSIDE, str(runtime), type="bind", read_only=True),
             Mount(SOCKETS_INSIDE, str(plan.place.folder), type="bind"),

@@ -9,6 +9,7 @@ from hermes_sandboxd._protocol import CHUNK_BYTES, INLINE_BYTES, PROTOCOL_VERSIO
 
 __all__ = [
     "CHUNK_BYTES",
+    "CLAIMS",
     "INLINE_BYTES",
     "MANIFEST",
     "MAX_BODY",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "CLAIMS": "hermes_sandboxd._users",
     "Isolation": "hermes_sandboxd._levels",
     "NamespaceReport": "hermes_sandboxd._check",
     "build_zipapp": "hermes_sandboxd._zipapp",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from hermes_sandboxd._state import remove_abandoned
     from hermes_sandboxd._tar_check import check_archive
     from hermes_sandboxd._unpacking import unpack
+    from hermes_sandboxd._users import CLAIMS
     from hermes_sandboxd._zipapp import build_zipapp
 
 

@@ -7,7 +7,10 @@ import os
 import pwd
 from typing import NamedTuple
 
-_FOLDERS = ("/run/hermes-sandboxd", "/dev/shm/hermes-sandboxd")
+CLAIMS = "/run/hermes-sandboxd"
+"""Folder of the claims. Daemons that share a kernel must share it, in containers too: a user is the same user there."""
+
+_FOLDERS = (CLAIMS, "/dev/shm/hermes-sandboxd")
 
 
 class Claim(NamedTuple):
