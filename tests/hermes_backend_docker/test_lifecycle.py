@@ -17,6 +17,8 @@ import anyio
 import pytest
 from anyio import to_thread
 from click.testing import CliRunner
+from docker import errors
+from tests.killed_runs import run_under_kills
 
 from hermes_backend_docker._container import LABEL_NAME, LABEL_OWNER, LABEL_PLACE
 from hermes_core import Hermes
@@ -29,6 +31,7 @@ from hermes_core.slots import DefaultSlotPool, LeaseRequest, PoolConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
 
     from hermes_backend_docker import DockerBackend
 
@@ -124,6 +127,37 @@ async def test_a_container_that_is_killed_during_a_run_is_replaced(
     assert run.statistics.mean_reward == 1.0
     assert not run.statistics.failures
     assert leftovers(state) == []
+
+
+async def test_nothing_is_lost_when_twenty_containers_are_killed(
+    make: Callable[..., DockerBackend], client: Any, tmp_path: Path, state: Path
+) -> None:
+    networks, mounts = len(client.networks()), len(docker_mounts())
+    backend = make(slots_per_sandbox=4, max_sandboxes=4)
+    killed: list[str] = []
+
+    async def kill_one(random: Random) -> bool:
+        living = [each for each in backend.sandboxes if await each.alive() is None and each.title not in killed]
+        if living:
+            killed.append(random.choice(living).title)
+            try:
+                await to_thread.run_sync(client.kill, killed[-1])
+            except errors.APIError:  # the pool was quicker, at the end of a run
+                killed.pop()
+                return False
+        return bool(living)
+
+    async with Hermes(backend=backend) as hermes:
+        await run_under_kills(hermes, kill_one, tmp_path)
+    assert len(killed) == 20
+    assert leftovers(state) == []
+    assert not any(_is_there(client, title) for title in killed)
+    assert (len(client.networks()), len(docker_mounts())) == (networks, mounts)
+
+
+def docker_mounts() -> list[str]:
+    """What is mounted for containers with a daemon of ours."""
+    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "hermes" in line]
 
 
 def _is_there(client: Any, title: str) -> bool:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 from tests.hermes_backend_singularity.containers import Container, children, eventually, instances
+from tests.killed_runs import run_under_kills
 
 from hermes_backend_singularity import SingularityBackend, SingularityConfig
+from hermes_core import Hermes
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
 from hermes_core.execution import DefaultBatchExecutor, Slot
 from hermes_core.sandbox import SandboxSpec
@@ -23,6 +25,7 @@ from hermes_core.slots import DefaultSlotPool, LeaseRequest, PoolConfig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from random import Random
 
     from hermes_core.sandbox import Sandbox
     from hermes_core.testing.contract._remembering import RememberingBackend
@@ -176,6 +179,33 @@ async def test_a_run_goes_on_when_a_container_is_killed(
         assert not any(container.processes() for container in first)
         containers = [Container.of(sandbox) for sandbox in remembering.sandboxes[2:]]
     assert not any(container.processes() for container in containers)
+    assert left_in(scratch) == mounts(scratch) == []
+    assert instances() == before
+
+
+async def test_nothing_is_lost_when_twenty_containers_are_killed(
+    root_folder: str, scratch: Path, tmp_path: Path
+) -> None:
+    config = SingularityConfig(image=root_folder, scratch_dir=scratch, slots_per_sandbox=4, max_sandboxes=4)
+    backend, before = SingularityBackend(config), instances()
+    killed: list[Container] = []
+
+    async def kill_one(random: Random) -> bool:
+        known = [each.keeper for each in killed]
+        living = [each for each in backend.sandboxes if await each.alive() is None and each.pid not in known]
+        if living:
+            try:
+                container = Container.of(random.choice(living))
+            except (StopIteration, ValueError, IndexError, OSError):
+                return False  # it only begins, or ends
+            os.kill(random.choice([container.engine, container.first, container.daemon]), signal.SIGKILL)
+            killed.append(container)
+        return bool(living)
+
+    async with Hermes(backend=backend) as hermes:
+        await run_under_kills(hermes, kill_one, tmp_path)
+    assert len(killed) == 20
+    assert not any(container.processes() for container in killed)
     assert left_in(scratch) == mounts(scratch) == []
     assert instances() == before
 
