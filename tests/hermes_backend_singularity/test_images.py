@@ -247,9 +247,12 @@ async def test_what_nobody_uses_any_more_is_removed(tiny: SingularityConfig, roo
     (lock,) = (tiny.scratch_dir or Path()).glob(f"*/images/{name}.lock")
     left = lock.with_name(f"{name}.partial-0123.tmp")
     left.mkdir()
+    failed = lock.with_name("failed-0123456789abcdef.lock")
+    failed.touch()
     other = tiny.model_copy(update={"image": root_folder})
     async with SingularityBackend(other):
         assert made(tiny.scratch_dir) == [name]
+        assert not failed.exists()
     lock.write_text("1.0")
     async with SingularityBackend(other):
         assert made(tiny.scratch_dir) == []

@@ -144,7 +144,7 @@ class ImageStore:
 
 def sweep_images(scratch: Path) -> None:
     """Remove images that are old and that nobody uses, and what killed processes left of others."""
-    names = {path.name.partition(PARTIAL)[0] for path in scratch.iterdir() if path.suffix != LOCK}
+    names = {path.name.removesuffix(LOCK).partition(PARTIAL)[0] for path in scratch.iterdir()}
     # Of what is converted, the lock is elsewhere.
     for target in (scratch / name for name in names if not name.endswith(SUFFIX)):
         lock = target.with_name(target.name + LOCK)
