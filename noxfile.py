@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 PACKAGES = (
     "hermes-sandboxd",
@@ -21,6 +22,7 @@ PACKAGES = (
     "hermes-model-llamacpp",
 )
 CONSTRAINTS = ("--constraint", "constraints.txt")
+BENCHMARKS = ("benchmarks/tool_latency.py", "benchmarks/turns.py")
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "trio", "uv", "jinja2", "tokenizers")
 
 nox.options.sessions = ["lint", "types", "tests"]
@@ -122,6 +124,13 @@ def quickstart(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure; pass `-- --json` for JSON."""
+    """Measure everything; pass `-- --json` for JSON. A bar that is missed fails it, once all was measured."""
     install_wheels(session)
-    session.run("python", "benchmarks/tool_latency.py", *session.posargs)
+    missed = []
+    for script in BENCHMARKS:
+        try:
+            session.run("python", script, *session.posargs)
+        except CommandFailed:
+            missed.append(script)
+    if missed:
+        session.error(f"missed a bar: {', '.join(missed)}")

@@ -10,7 +10,6 @@ Kinds of calls take turns in short rounds, so that drift of the machine meets al
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -18,11 +17,12 @@ import subprocess
 import sys
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
+from report import Report, spread
 
 from hermes_core.default_plugins.local_backend import LocalBackend
 from hermes_core.default_plugins.tools import terminal
@@ -38,67 +38,6 @@ SLOTS = 64
 MANY = 200
 FILE_BYTES = 50_000_000
 PROCESSORS = os.cpu_count() or 1
-
-
-@dataclass
-class Report:
-    """Figures by name, and the bars that they are held to."""
-
-    figures: dict[str, Any] = field(default_factory=dict)
-    bars: list[tuple[str, float, str, float]] = field(default_factory=list)
-
-    def bar(self, name: str, value: float, relation: str, limit: float) -> None:
-        """Hold a value to a bar."""
-        self.bars.append((name, value, relation, limit))
-
-    @property
-    def reached(self) -> bool:
-        """Whether every bar was reached."""
-        return all(_holds(value, relation, limit) for _, value, relation, limit in self.bars)
-
-    def as_json(self) -> str:
-        """All of it as JSON."""
-        bars = [
-            {
-                "name": name,
-                "value": round(value, 4),
-                "bar": f"{relation} {limit:g}",
-                "reached": _holds(value, relation, limit),
-            }
-            for name, value, relation, limit in self.bars
-        ]
-        return json.dumps({"figures": self.figures, "bars": bars, "reached": self.reached}, indent=2)
-
-    def as_table(self) -> str:
-        """All of it for a person."""
-        lines = []
-        for name, figure in self.figures.items():
-            shown = (
-                "  ".join(f"{key} {value:g}" for key, value in figure.items()) if isinstance(figure, dict) else figure
-            )
-            lines.append(f"{name:<42} {shown}")
-        lines.append("")
-        for name, value, relation, limit in self.bars:
-            verdict = "reached" if _holds(value, relation, limit) else "MISSED"
-            lines.append(f"{name:<42} {value:8.3f}  {relation} {limit:<6g} {verdict}")
-        return "\n".join(lines)
-
-
-def _holds(value: float, relation: str, limit: float) -> bool:
-    return value <= limit if relation == "<=" else value >= limit
-
-
-def _spread(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    return {
-        "p50_ms": _ms(ordered[len(ordered) // 2]),
-        "p90_ms": _ms(ordered[len(ordered) * 9 // 10]),
-        "n": len(ordered),
-    }
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
 
 
 async def _timed(call: Callable[[], Awaitable[object]]) -> float:
@@ -152,7 +91,7 @@ async def latency(rig: Rig, report: Report, scale: float) -> None:
             if round_number:  # the first round warms up
                 samples[name] += times
     for name, times in samples.items():
-        report.figures[name] = _spread(times)
+        report.figures[name] = spread(times)
     bare = statistics.median(samples["bare spawn"])
     for name, limit in (("slot.exec", 2.0), ("slot.call", 2.5)):
         report.bar(f"{name} / bare spawn, p50", statistics.median(samples[name]) / bare, "<=", limit)
@@ -207,8 +146,8 @@ async def leases(rig: Rig, report: Report, scale: float) -> None:
         await slot.exec("true")
         first.append(time.perf_counter() - begin)
         reset.append(await _timed(slot.release))
-    report.figures["lease to first result"] = _spread(first)
-    report.figures["reset"] = _spread(reset)
+    report.figures["lease to first result"] = spread(first)
+    report.figures["reset"] = spread(reset)
     report.bar("lease to first result, p50 in ms", statistics.median(first) * 1000, "<=", 15)
     report.bar("reset of an empty workspace, p50 in ms", statistics.median(reset) * 1000, "<=", 10)
 
@@ -254,7 +193,7 @@ async def many(report: Report, scale: float) -> None:
                 stack.push_async_callback(slot.release)
             await anyio.sleep(0.5)
             total = sum(_tree_pss(sandbox.pid) for sandbox in backend.sandboxes) / 1e6
-    report.figures[f"{MANY} slots at once"] = {**_spread(times), "pss_mb": round(total)}
+    report.figures[f"{MANY} slots at once"] = {**spread(times), "pss_mb": round(total)}
     report.bar(f"{MANY} slots at once, daemon and all, PSS in MB", total, "<=", 600)
     report.bar(f"{MANY} slots at once, lease to first result, p50 in ms", statistics.median(times) * 1000, "<=", 20)
 
@@ -268,7 +207,7 @@ async def files(rig: Rig, report: Report, scale: float) -> None:
         back = await slot.read_file("large")
         times.append(time.perf_counter() - begin)
         assert back == data
-    report.figures["50 MB there and back"] = _spread(times)
+    report.figures["50 MB there and back"] = spread(times)
     report.bar("50 MB there and back, p50 in s", statistics.median(times), "<=", 1)
     await slot.release()
 
@@ -303,11 +242,11 @@ async def neighbours(rig: Rig, report: Report, scale: float) -> None:
         return times
 
     calm = await during(lambda: anyio.sleep(1.0))
-    report.figures["neighbour: quiet"] = _spread(calm)
+    report.figures["neighbour: quiet"] = spread(calm)
     for name, load in (("1 GB output", output), ("1 GB live output", live_output), ("1 GB transfer", transfer)):
         begin = time.perf_counter()
         times = await during(load)
-        report.figures[f"neighbour: {name}"] = {**_spread(times), "took_s": round(time.perf_counter() - begin, 2)}
+        report.figures[f"neighbour: {name}"] = {**spread(times), "took_s": round(time.perf_counter() - begin, 2)}
         delay = statistics.median(times) - statistics.median(calm)
         report.bar(f"delay by {name}, p50 in ms", delay * 1000, "<=", 5)
     await noisy.release()
@@ -327,7 +266,7 @@ def command_line(report: Report, scale: float) -> None:
         if done.returncode:
             report.figures["hermes --help"] = f"failed: {done.stderr.decode()[-200:]!r}"
             return
-    report.figures["hermes --help"] = _spread(times)
+    report.figures["hermes --help"] = spread(times)
     report.bar("hermes --help, p50 in s", statistics.median(times), "<=", 0.3)
 
 

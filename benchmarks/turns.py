@@ -10,15 +10,15 @@ runs in this process: what is left is the loop, the record and the run's files.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
+from report import Report
 
 from hermes_core.execution import DefaultBatchExecutor, ToolCall
 from hermes_core.models import AssistantTurn, Model, TurnTokens
@@ -27,7 +27,7 @@ from hermes_core.testing import SumsEnvironment, sums_tools
 from hermes_core.trajectory import SegmentRecorder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hermes_core.models import Conversation, ConversationStart, Message
 
@@ -58,7 +58,7 @@ class _Instant:
         self._number = number
         self._turn = 0
 
-    async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+    async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
         """Answer at once."""
         tokens = self._tokens[self._turn]
         self._turn += 1
@@ -72,12 +72,42 @@ def turns_of(turns: int, tokens: int) -> tuple[TurnTokens, ...]:
     """The tokens of a conversation that ends with so many of them: each turn samples a few and hears the rest."""
     step = tokens // turns
     ids = tuple(number % 30_000 for number in range(tokens))
-    made = []
+    made: list[TurnTokens] = []
     for turn in range(1, turns + 1):
         end = turn * step
         begin = end - min(PER_TURN, step // 2)
-        made.append(TurnTokens(ids[:begin], ids[begin:end], (-0.5,) * (end - begin), "processed"))
+        last = made[-1] if made else None
+        made.append(TurnTokens(ids[:begin], ids[begin:end], (-0.5,) * (end - begin), "processed", after=last))
     return tuple(made)
+
+
+class Stopwatch:
+    """Counts the seconds that the recorder works; a context manager, which replaces its methods."""
+
+    def __init__(self) -> None:
+        self.spent_s = 0.0
+        self._add, self._segments = SegmentRecorder.add, vars(SegmentRecorder)["segments"].fget
+
+    def __enter__(self) -> Self:
+        """Begin to count."""
+        SegmentRecorder.add = self._counted(self._add)  # type: ignore[method-assign]
+        SegmentRecorder.segments = property(self._counted(self._segments))  # type: ignore[assignment,method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Put the methods back."""
+        SegmentRecorder.add = self._add  # type: ignore[method-assign]
+        SegmentRecorder.segments = property(self._segments)  # type: ignore[assignment,method-assign]
+
+    def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: object) -> object:
+            begin = time.perf_counter()
+            try:
+                return method(*arguments)
+            finally:
+                self.spent_s += time.perf_counter() - begin
+
+        return counted
 
 
 async def loop_turns_s(turns: int, tokens: int, trajectories: int) -> float:
@@ -103,11 +133,17 @@ async def loop_turns_s(turns: int, tokens: int, trajectories: int) -> float:
     return turns * trajectories / elapsed
 
 
+async def recorder_share(turns: int, tokens: int, trajectories: int) -> float:
+    """The part of a run's seconds in which the recorder works: its turns, and the segments made of them."""
+    with Stopwatch() as watch:
+        per_s = await loop_turns_s(turns, tokens, trajectories)
+    return watch.spent_s * per_s / (turns * trajectories)
+
+
 def recorder_s(turns: int, tokens: int) -> float:
     """Seconds in which the recorder takes a conversation's turns, the median of some tries."""
     times = []
     for _ in range(REPEATS):
-        # As an engine hands them over: every prompt a tuple of its own.
         spoken = turns_of(turns, tokens)
         begin = time.perf_counter()
         recorder = SegmentRecorder()
@@ -117,32 +153,24 @@ def recorder_s(turns: int, tokens: int) -> float:
     return statistics.median(times)
 
 
-async def measure() -> dict[str, Any]:
+async def measure() -> Report:
     """Run everything."""
     short = await loop_turns_s(TURNS, TURNS * 2 * PER_TURN, TRAJECTORIES)
     long_turns_s = await loop_turns_s(8, LONG, 16)
+    shares = [await recorder_share(8, LONG, 16) for _ in range(REPEATS)]
     few, many = recorder_s(8, LONG), recorder_s(32, LONG)
-    # Linear in turns: four times the turns over the same tokens cost at most four times as much, and some noise.
-    bars = [
-        ("turns/s, 64 at once, 4 turns each", short, ">=", 400.0),
-        ("recorder's share at 32k tokens, 8 turns", few * long_turns_s / 8, "<=", 0.05),
-        ("recorder, 32 turns over 8 turns", many / few, "<=", 5.0),
-    ]
-    figures = {
+    report = Report()
+    report.figures = {
         "turns/s": round(short, 1),
         "turns/s at 32k tokens": round(long_turns_s, 1),
         "recorder, 8 turns to 32k, ms": round(few * 1000, 3),
         "recorder, 32 turns to 32k, ms": round(many * 1000, 3),
     }
-    reached = [value >= limit if relation == ">=" else value <= limit for _, value, relation, limit in bars]
-    return {
-        "figures": figures,
-        "bars": [
-            {"name": name, "value": round(value, 4), "bar": f"{relation} {limit:g}", "reached": held}
-            for (name, value, relation, limit), held in zip(bars, reached, strict=True)
-        ],
-        "reached": all(reached),
-    }
+    report.bar("turns/s, 64 at once, 4 turns each", short, ">=", 400.0)
+    report.bar("recorder's share at 32k tokens, 8 turns", statistics.median(shares), "<=", 0.05)
+    # Linear in turns: four times the turns over the same tokens cost at most four times as much, and some noise.
+    report.bar("recorder, 32 turns over 8 turns", many / few, "<=", 5.0)
+    return report
 
 
 def main() -> int:
@@ -152,15 +180,8 @@ def main() -> int:
     parser.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio", help="event loop")
     arguments = parser.parse_args()
     report = anyio.run(measure, backend=arguments.backend)
-    if arguments.json:
-        print(json.dumps(report, indent=2))
-    else:
-        for name, value in report["figures"].items():
-            print(f"{name:<44} {value:g}")
-        print()
-        for bar in report["bars"]:
-            print(f"{bar['name']:<44} {bar['value']:<10g} {bar['bar']:<10} {'reached' if bar['reached'] else 'MISSED'}")
-    return 0 if report["reached"] else 1
+    print(report.as_json() if arguments.json else report.as_table())
+    return 0 if report.reached else 1
 
 
 if __name__ == "__main__":

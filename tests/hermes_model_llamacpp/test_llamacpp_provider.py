@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,28 +17,28 @@ from hermes_model_llamacpp import LlamaServer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import httpx
-
 pytestmark = [pytest.mark.anyio, pytest.mark.local_model]
 
 
-async def test_the_mask_covers_exactly_what_the_server_returned(weights: Path) -> None:
-    returned: list[list[int]] = []
-    sent: list[list[int]] = []
+_SAMPLED = re.compile(r"task (\d+) \| n_gen = (\d+), n_remaining = (\d+), next token: +(\d+) ")
+_EVERYTHING = 9
 
-    async def see(response: httpx.Response) -> None:
-        if response.request.url.path == "/completion":
-            await response.aread()
-            answer: dict[str, Any] = response.json()
-            if "tokens" in answer and json.loads(response.request.content).get("return_tokens"):
-                sent.append(json.loads(response.request.content)["prompt"])
-                returned.append(answer["tokens"])
 
-    async with LlamaServer(weights, context=1024, parallel=2, tools_template=False) as server:
-        config = LlamacppConfig(base_url=server.address, api_key=server.api_key, max_tokens=24)
+def logged_ids(log: Path) -> list[int]:
+    """What the server's own log says that it sampled, without the requests that ask for one token's logprob."""
+    lines = [tuple(map(int, found)) for found in _SAMPLED.findall(log.read_text(errors="replace"))]
+    return [token for _, sampled, left, token in lines if sampled + left > 1]
+
+
+async def test_the_mask_covers_exactly_what_the_server_returned(weights: Path, tmp_path: Path) -> None:
+    running = LlamaServer(weights, context=1024, parallel=2, tools_template=False, log=tmp_path / "log")
+    running._settings["verbosity"] = _EVERYTHING
+    async with running as server:
+        config = LlamacppConfig(
+            base_url=server.address, api_key=server.api_key, max_tokens=24, debug_dir=tmp_path / "dumps"
+        )
         async with LlamacppModel(config) as model:
             assert model.prefix_preserving
-            model._engine._server._http.event_hooks = {"response": [see]}  # type: ignore[union-attr]
             start = ConversationStart("t", sampling=Sampling(temperature=1.0, seed=3, stop=("zzz",)))
             conversation = model.conversation(start)
             messages, recorder, text = [Message("user", "Answer with emoji only: how are you?")], SegmentRecorder(), ""
@@ -50,10 +51,14 @@ async def test_the_mask_covers_exactly_what_the_server_returned(weights: Path) -
                 text = await model._tokenizer.decode(turn.tokens.prompt_ids)
             with pytest.raises(ContextExceededError, match="no room"):
                 await conversation.respond([Message("user", "many words " * 900)])
+    dumps = [json.loads(path.read_text()) for path in sorted((tmp_path / "dumps").iterdir())]
+    sent = [dump["body"]["prompt"] for dump in dumps]
+    returned = [json.loads(dump["answer"])["tokens"] for dump in dumps]
     (segment,) = recorder.segments
     trained = [one for one, mask in zip(segment.ids, segment.mask, strict=True) if mask]
     assert len(returned) == 4
     assert trained == [one for ids in returned for one in ids]
+    assert trained == logged_ids(tmp_path / "log")
     assert list(segment.ids[: len(sent[-1])]) == sent[-1]
     assert text.count("<|im_start|>assistant") == 4
     assert "<|im_end|><|im_end|>" not in text.replace("\n", "")

@@ -107,6 +107,15 @@ anyio.run(main)
     assert not Path(folder).exists()
 
 
+async def test_a_file_without_a_template_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "bare.gguf"
+    path.write_bytes(b"GGUF" + bytes(64))
+    with pytest.raises(ModelUnreachableError):
+        async with LlamaServer(path, context=256, parallel=1):
+            pass
+    assert "bare.gguf has no chat template: llama.cpp uses ChatML" in caplog.text
+
+
 @pytest.mark.parametrize("content", [b"not a model", b""])
 async def test_another_file_is_refused_before_anything_starts(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.gguf"

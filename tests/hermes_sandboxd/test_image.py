@@ -218,3 +218,11 @@ def test_what_is_something_else_in_a_slot_cannot_be_copied(start: Callable[..., 
     assert daemon.ready == {}
     assert daemon.process.wait(10) == 2
     assert not os.path.exists(daemon.state)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a socket away, which takes root")
+def test_the_socket_can_be_somebody_elses(start: Callable[..., Daemon]) -> None:
+    daemon = start("--socket-user", "4242")
+    found = os.stat(daemon.socket)
+    assert (found.st_uid, found.st_mode & 0o777) == (4242, 0o600)
+    daemon.stop()

@@ -69,7 +69,7 @@ def test_a_daemon_that_is_killed_leaves_nothing(start: Callable[..., Daemon]) ->
 def test_a_daemon_whose_zygote_dies_ends_cleanly(start: Callable[..., Daemon]) -> None:
     daemon = start()
     processes = _busy(daemon, "4242.35")
-    os.kill(min(processes), signal.SIGKILL)
+    os.kill(daemon.zygote, signal.SIGKILL)
     daemon.process.wait(10)
     daemon.assert_gone(processes)
 
@@ -78,10 +78,11 @@ def test_when_daemon_and_zygote_are_killed_the_slots_end_and_the_next_daemon_cle
     start: Callable[..., Daemon],
 ) -> None:
     daemon = start()
-    processes = _busy(daemon, "4242.36")
-    os.kill(min(processes), signal.SIGSTOP)
+    _busy(daemon, "4242.36")
+    zygote = daemon.zygote
+    os.kill(zygote, signal.SIGSTOP)
     daemon.process.kill()
-    os.kill(min(processes), signal.SIGKILL)
+    os.kill(zygote, signal.SIGKILL)
     wait_until(lambda: processes_with("4242.36") == [])
     assert os.path.exists(daemon.state)
     # Same folder and socket: what was left behind is taken over.

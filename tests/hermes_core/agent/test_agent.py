@@ -19,7 +19,7 @@ from hermes_core.exceptions import (
     UsageError,
 )
 from hermes_core.execution import DefaultBatchExecutor, ToolCall, ToolResult
-from hermes_core.models import AssistantTurn, ConversationStart, Message
+from hermes_core.models import AssistantTurn, ConversationStart, Message, TurnTokens
 from hermes_core.observers import Interceptor, Observer, ObserverHub
 from hermes_core.tools import tool
 
@@ -184,6 +184,42 @@ async def test_the_step_limit_keeps_the_last_turn() -> None:
     assert len(run.steps[-1].results) == 1
 
 
+class Counting:
+    """Calls a tool in turns of ten tokens, or of what is left of the budget."""
+
+    def __init__(self, *, answers_after: int = 99) -> None:
+        self.asked: list[int | None] = []
+        self._answers_after = answers_after
+
+    async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
+        self.asked.append(max_tokens)
+        count = 10 if max_tokens is None else min(10, max_tokens)
+        cut = count < 10
+        done = len(self.asked) > self._answers_after
+        call = () if cut or done else (ToolCall("add", {"a": 1, "b": 2}),)
+        tokens = TurnTokens((1,) * len(self.asked), (2,) * count, (-0.5,) * count)
+        return AssistantTurn("5", tool_calls=call, finish_reason="length" if cut else "stop", tokens=tokens)
+
+
+@pytest.mark.parametrize(
+    ("budget", "asked", "outcome"),
+    [
+        (None, [None, None, None], "completed"),
+        (31, [31, 21, 11], "completed"),
+        (30, [30, 20, 10], "completed"),  # the answer was not cut
+        (29, [29, 19, 9], "max_tokens"),  # it was, and is none
+        (20, [20, 10], "max_tokens"),
+    ],
+)
+async def test_the_token_budget_holds_for_all_turns_together(
+    budget: int | None, asked: list[int | None], outcome: str
+) -> None:
+    model = Counting(answers_after=2)
+    run = await Agent(model, DefaultBatchExecutor(), TOOLS, limits=AgentLimits(max_tokens=budget)).run("Go")
+    assert (model.asked, run.outcome) == (asked, outcome)
+    assert sum(step.sampled_tokens for step in run.steps) == (30 if budget is None else min(30, budget))
+
+
 async def test_only_tool_execution_counts_towards_the_time_for_tools() -> None:
     slow_model = await ran(calls(ADD, delay_s=0.2), "5", limits=AgentLimits(tool_time_s=0.1))
     assert slow_model.outcome == "completed"
@@ -218,7 +254,7 @@ async def test_an_error_keeps_what_was_done_before(name: str, outcome: str) -> N
 
 async def test_a_broken_model_or_executor_is_infrastructure() -> None:
     class Broken:
-        async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+        async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
             raise KeyError("choices")
 
     run = await Agent(Broken(), DefaultBatchExecutor(), TOOLS).run("Go")
@@ -236,7 +272,7 @@ async def test_a_broken_model_or_executor_is_infrastructure() -> None:
 
 async def test_wrong_use_is_no_outcome() -> None:
     class Unusable:
-        async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+        async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
             raise UsageError("no such thing")
 
     with pytest.raises(UsageError):

@@ -75,6 +75,24 @@ def test_options_come_from_a_file_and_the_command_line_wins(hermes: Cli, tmp_pat
     assert written["environment"]["config"]["max_number"] == 20
 
 
+def test_limits_and_sampling_are_set_over_those_of_the_tasks(hermes: Cli, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("limits: {max_steps: 9, tool_time_s: 60}\nsampling: {stop: [END]}\n")
+    more = ["-L", "max_steps=1", "-L", "max_tokens=500", "-S", "temperature=0", "-S", "top_k=5", "--deadline", "60"]
+    done = hermes(
+        *("run", "arithmetic", "--model", "oracle", "--tasks", "1", "--out", "out"), "--config", "run.yaml", *more
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = lines(tmp_path / "out" / "trajectories.jsonl")
+    assert row["outcome"] == "max_steps"
+    details = row["details"]
+    assert isinstance(details, dict)
+    assert details["limits"] == {"max_steps": 1, "max_tokens": 500, "tool_time_s": 60, "delay_s": 0}
+    assert (details["sampling"]["temperature"], details["sampling"]["top_k"]) == (0, 5)
+    assert details["sampling"]["stop"] == ["END"]
+    written = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert written["limits"] == {"max_steps": 1, "max_tokens": 500, "tool_time_s": 60}
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "hint"),
     [
@@ -85,6 +103,8 @@ def test_options_come_from_a_file_and_the_command_line_wins(hermes: Cli, tmp_pat
         (["arithmetic", "--model", "oracle", "-E", "stepz=1"], "unknown field 'stepz'", "fields: steps"),
         (["arithmetic", "--model", "oracle", "-E", "steps=99"], "steps: Input should be", "fields: steps"),
         (["arithmetic", "--model", "oracle", "-B", "slotz=1"], "unknown field 'slotz'", "fields: "),
+        (["arithmetic", "--model", "oracle", "-L", "max_step=9"], "unknown field 'max_step'", "fields: max_steps"),
+        (["arithmetic", "--model", "oracle", "-S", "top_p=7"], "sampling: top_p: Input should be", "fields: temp"),
         (["arithmetic", "--model", "oracle", "-E", "steps"], "not of the form key=value", ""),
         (["arithmetic"], "which model?", "--model NAME"),
         (["arithmetic", "--model", "oracle"], "has no end of tasks", "--tasks N"),

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+import httpx
 import pytest
 import tokenizers
 
@@ -21,10 +23,20 @@ from hermes_core.exceptions import (
     TokenDataError,
     UsageError,
 )
+from hermes_core.execution import DefaultBatchExecutor, ToolDefinition
 from hermes_core.models import ConversationStart, Message, Sampling
 from hermes_core.models.tokens import FolderTokenizer
 from hermes_core.plugins import create_plugin_manager
-from hermes_core.testing import ChatAnswer, EngineForm, FakeTokenServer, ToyTokenizer, token_completion
+from hermes_core.runs import Resources, RolloutOptions, RunConfig, RunDirectory, Work, component, execute_run
+from hermes_core.testing import (
+    ChatAnswer,
+    EngineForm,
+    FakeTokenServer,
+    SumsEnvironment,
+    ToyTokenizer,
+    sums_tools,
+    token_completion,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -79,7 +91,11 @@ def model_of(form: EngineForm, url: str, **more: object) -> EngineModel:
 
 @contextmanager
 def served(
-    form: EngineForm, answers: Iterable[ChatAnswer | Mapping[str, Any]], folder: Path, *, context: int = 4096
+    form: EngineForm,
+    answers: Iterable[ChatAnswer | Mapping[str, Any]] | Callable[[dict[str, Any]], ChatAnswer | Mapping[str, Any]],
+    folder: Path,
+    *,
+    context: int = 4096,
 ) -> Iterator[FakeTokenServer]:
     with FakeTokenServer(form, answers, folder=str(folder), context=context) as server:
         yield server
@@ -270,6 +286,63 @@ async def test_nothing_of_a_faulty_turn_reaches_the_segments(form: EngineForm, f
 
 
 @pytest.mark.parametrize("form", FORMS)
+async def test_completions_are_written_down_without_the_key_and_can_be_sent_again(
+    form: EngineForm, folder: Path, tmp_path: Path
+) -> None:
+    good = sampled(form, "a", await spelled(form, folder, "a"))
+    with served(form, [ChatAnswer("boom, sk-secret", status=500), good, good], folder) as server:
+        address = server.url.replace("http://", "http://user:pa55word@")
+        settings = {"api_key": "sk-secret", "max_retries": 1, "debug_dir": tmp_path / "dumps"}
+        async with model_of(form, address, **settings) as model:
+            await model.conversation(ConversationStart("t")).respond(ASK)
+        paths = sorted((tmp_path / "dumps").iterdir())
+        failed, done = (json.loads(path.read_text()) for path in paths)
+        async with httpx.AsyncClient() as client:
+            again = (await client.post(done["url"], json=done["body"])).json()
+    assert (failed["status"], failed["answer"]) == (500, "boom, ***")
+    assert done["status"] == 200
+    assert json.loads(done["answer"]) == again == good
+    assert server.requests[1] == server.requests[2]
+    for path in paths:
+        assert not {"sk-secret", "pa55word"} & set(re.findall(r"[\w-]+", path.read_text()))
+
+
+async def test_a_slow_completion_is_said_to_be_waited_for(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with served("llamacpp", [ChatAnswer(hang=True)], folder) as server:
+        async with model_of("llamacpp", server.url, timeout_s=0.6, heartbeat_s=0.2) as model:
+            with pytest.raises(ModelResponseError, match=r"did not answer /completion for 0\.6 s"):
+                await model.conversation(ConversationStart("t")).respond(ASK)
+    assert f"still waiting for llama.cpp at {server.url}: 0 s" in caplog.text
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_run_on_a_broken_engine_ends_and_scores_nothing(form: EngineForm, folder: Path, tmp_path: Path) -> None:
+    faults = iter(range(10**6))
+    good = sampled(form, "1", await spelled(form, folder, "1"))
+
+    def answer(request: dict[str, Any]) -> ChatAnswer | Mapping[str, Any]:
+        number = next(faults) % (len(BROKEN) + len(FAULTS))
+        if number < len(BROKEN):
+            return list(BROKEN.values())[number]
+        body = json.loads(json.dumps(good))
+        list(FAULTS.values())[number - len(BROKEN)](body)
+        return ChatAnswer(body)
+
+    environment = SumsEnvironment()
+    with served(form, answer, folder) as server:
+        async with model_of(form, server.url, timeout_s=0.3) as model:
+            work = Work(environment, model, 4, 5, 8, "train", 0, RolloutOptions(retries=2, retry_delay_s=0.0), "r")
+            described = RunConfig(run_id="r", environment=component("sums", None), model=component(form, None))
+            with RunDirectory.open(tmp_path / "out", described) as directory:
+                run = await execute_run(Resources(DefaultBatchExecutor(), sums_tools), work, directory)
+    failed = [(t.outcome, t.reward, t.segments) async for t in run.failures()]
+    assert failed == [("model_error", None, ())] * 20
+    assert len(server.requests) == 60
+    assert environment.scored == []
+    assert run.statistics.trajectories == 0
+
+
+@pytest.mark.parametrize("form", FORMS)
 async def test_what_passes_is_tried_again(form: EngineForm, folder: Path) -> None:
     good = sampled(form, "a", await spelled(form, folder, "a"))
     busy = ChatAnswer("later", status=429, headers={"Retry-After": "0"})
@@ -306,6 +379,35 @@ async def test_no_more_is_asked_for_than_the_context_has_room_for(folder: Path) 
             turn = await model.conversation(ConversationStart("t")).respond(ASK)
     assert turn.tokens is not None
     assert server.requests[0]["max_tokens"] == 100 - len(turn.tokens.prompt_ids)
+
+
+async def test_a_given_system_prompt_replaces_that_of_the_format(folder: Path) -> None:
+    good = sampled("vllm", "a", await spelled("vllm", folder, "a"))
+    tool = ToolDefinition("look", "Look", {"type": "object"})
+    start = ConversationStart("t", tools=(tool,))
+    with served("vllm", [good], folder) as server:
+        async with model_of("vllm", server.url, system_prompt="Use these:\n{tools}\nThat is all.") as model:
+            turn = await model.conversation(start).respond([Message("system", "You look."), *ASK])
+    assert turn.tokens is not None
+    prompt = await FolderTokenizer(folder).decode(turn.tokens.prompt_ids)
+    listed = '{"name": "look", "description": "Look", "parameters": {"type": "object"}, "required": null}'
+    assert f"system\nUse these:\n{listed}\nThat is all.\n\nYou look.<|im_end|>" in prompt
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_sampling_and_what_is_left_of_a_budget_go_to_the_engine(form: EngineForm, folder: Path) -> None:
+    good = sampled(form, "a", await spelled(form, folder, "a"))
+    start = ConversationStart("t", sampling=Sampling(1.0, top_p=0.9, top_k=40, min_p=0.05, max_tokens=8))
+    with served(form, [good], folder) as server:
+        async with model_of(form, server.url) as model:
+            await model.conversation(start).respond(ASK, max_tokens=5)
+            turn = await model.conversation(start).respond(ASK, max_tokens=20)
+    sent = [request.get("sampling_params", request) for request in server.requests]
+    longest = {"llamacpp": "n_predict", "sglang": "max_new_tokens"}.get(form, "max_tokens")
+    assert [each[longest] for each in sent] == [5, 8]
+    assert [(each["top_p"], each["top_k"], each["min_p"]) for each in sent] == [(0.9, 40, 0.05)] * 2
+    assert turn.tokens is not None
+    assert turn.tokens.logprobs_mode == ("unknown" if form == "sglang" else "raw")
 
 
 async def test_the_logprobs_that_llamacpp_does_not_list_are_asked_for(folder: Path) -> None:

@@ -68,6 +68,20 @@ async def test_structured_calls_go_both_ways() -> None:
     assert malformed["role"] == "user"
 
 
+async def test_a_turn_is_cut_at_what_is_left_of_a_budget() -> None:
+    uncounted = completion("So.")
+    del uncounted["usage"]
+    with FakeChatServer([completion("So."), completion("So."), uncounted, uncounted]) as server:
+        async with OpenAIModel(OpenAIConfig(base_url=server.url)) as model:
+            talk = model.conversation(ConversationStart("t", sampling=Sampling(max_tokens=8)))
+            await talk.respond(QUESTION, max_tokens=5)
+            await talk.respond(QUESTION, max_tokens=20)
+            await talk.respond(QUESTION)
+            with pytest.raises(ModelResponseError, match="does not say how many tokens"):
+                await talk.respond(QUESTION, max_tokens=5)
+    assert [request["max_tokens"] for request in server.requests] == [5, 8, 8, 5]
+
+
 async def test_text_calls_go_both_ways() -> None:
     answer = completion('On it.\n<tool_call>{"name": "terminal", "arguments": {"command": "ls"}}</tool_call>')
     history = (
@@ -87,6 +101,16 @@ async def test_text_calls_go_both_ways() -> None:
     assert system["content"].endswith("Be brief.")
     assert "<tool_call>" in called["content"]
     assert results == {"role": "user", "content": '<tool_response>\n{"success": true}\n</tool_response>'}
+
+
+async def test_a_given_system_prompt_replaces_that_of_the_format() -> None:
+    asked = (Message("system", "You look."), *QUESTION)
+    with FakeChatServer([completion("So.")]) as server:
+        await said(server, messages=asked, tool_call_format="hermes", system_prompt="Call tools.")
+        with pytest.raises(ConfigError, match="no prompt that system_prompt could replace"):
+            await said(server, messages=asked, system_prompt="Call tools.")
+    (request,) = server.requests
+    assert request["messages"][0] == {"role": "system", "content": "Call tools.\n\nYou look."}
 
 
 @pytest.mark.parametrize("arguments", ['{"command": ', "[1]", '{"a": NaN}', '{"a": 1} x', '{"a": "\\ud800"}'])

@@ -193,7 +193,7 @@ from hermes_core.testing import SumsConfig, SumsEnvironment, sums_tools
 
 async def main():
     out, tasks = sys.argv[1], int(sys.argv[2])
-    environment = SumsEnvironment(SumsConfig(nap_s=0.01))
+    environment = SumsEnvironment(SumsConfig(nap_s=0.03))
     work = Work(environment, OracleModel(), tasks, 2, 8, "train", 0, RolloutOptions(), "r")
     config = RunConfig(run_id="r", environment=Component(name="sums"), model=Component(name="oracle"), group_size=2)
     with RunDirectory.open(out, config, resume=True) as directory:
@@ -205,7 +205,7 @@ anyio.run(main)
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_is_finished_by_resuming_it(tmp_path: Path, stop: signal.Signals) -> None:
-    out, tasks = tmp_path / "out", 60
+    out, tasks = tmp_path / "out", 150
     command = [sys.executable, "-c", RUN_FOR_EVER, str(out), str(tasks)]
     file = out / "trajectories.jsonl"
     for lines in (5, 40):

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,11 +10,11 @@ from hermes_core.agent import AgentLimits
 from hermes_core.default_plugins.models import OracleModel, ScriptedModel
 from hermes_core.default_plugins.models.scripted import ScriptedCall, ScriptedConfig, ScriptedTurn
 from hermes_core.environments import Environment, SandboxRequest, Score, Task
-from hermes_core.exceptions import SandboxLostError, SlotDeadError, UsageError
+from hermes_core.exceptions import ConfigError, SandboxLostError, SlotDeadError, UsageError
 from hermes_core.execution import Slot
 from hermes_core.models import AssistantTurn, ConversationStart, Message, Sampling
 from hermes_core.observers import Observer, ObserverHub
-from hermes_core.runs import Resources, RolloutOptions, rollout_with_retries
+from hermes_core.runs import Resources, RolloutOptions, rollout_options, rollout_with_retries
 from hermes_core.testing import SumsConfig, SumsEnvironment
 from hermes_core.tools import tool
 
@@ -318,6 +318,24 @@ async def test_limits_and_sampling_of_the_run_over_those_of_the_task(
     over = await rollout_with_retries(resources, sums, task, OracleModel(), options=options)
     assert over.outcome == "max_steps"
     assert over.details["sampling"]["temperature"] == 0.0  # type: ignore[call-overload,index]
+    some = rollout_options(limits={"max_tokens": 9}, sampling={"max_tokens": "5"})
+    mixed = await rollout_with_retries(resources, sums, task, OracleModel(), options=some)
+    assert mixed.details["limits"] == asdict(AgentLimits(max_steps=7, max_tokens=9))
+    assert mixed.details["sampling"] == {**asdict(Sampling(temperature=0.3, max_tokens=5)), "stop": []}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"limits": {"max_step": 1}}, "limits: unknown field 'max_step'"),
+        ({"limits": {"max_tokens": 0}}, "limits: max_tokens: "),
+        ({"sampling": {"temperature": -1}}, "sampling: temperature: "),
+        ({"sampling": {"top_p": 0}}, "sampling: top_p: "),
+    ],
+)
+def test_what_a_run_cannot_set(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        rollout_options(**options)
 
 
 async def test_a_deadline_ends_as_cancelled_with_what_was_done(resources: Resources, sums: SumsEnvironment) -> None:
@@ -350,7 +368,7 @@ async def test_a_broken_model_is_a_model_error(resources: Resources, sums: SumsE
     class Broken(OracleModel):
         def conversation(self, start: ConversationStart) -> Conversation:
             class Talk:
-                async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+                async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
                     raise ZeroDivisionError
 
             return Talk()

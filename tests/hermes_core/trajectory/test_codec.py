@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hermes_core.execution import ToolCall, ToolResult
 from hermes_core.models import MalformedCall, Message, TurnTokens, Usage
-from hermes_core.trajectory import Step, Trajectory, to_dict, trajectory_from_dict, turns_to_segments
+from hermes_core.trajectory import Step, Trajectory, TurnSpan, to_dict, trajectory_from_dict, turns_to_segments
 from hermes_core.trajectory._codec import encode_line
 
 
@@ -67,6 +67,20 @@ def test_prompts_are_not_written_once_per_turn() -> None:
     data = to_dict(sample(first, second))
     assert "prompt_ids" not in json.dumps(data["steps"])
     assert len(json.dumps(data["steps"])) < 2_000
+
+
+def test_places_that_were_recorded_are_written_if_they_can_be_right() -> None:
+    first = TurnTokens((1, 2), (3,), (-0.5,))
+    second = TurnTokens((1, 2, 3, 5), (2,), (-0.5,), after=first)
+    trajectory = sample(first, second)
+    for spans in (((0, 2, 3), (0, 4, 5)), ((0, 4, 5), (0, 2, 3)), ((0, 2, 3), (1, 4, 5)), ((0, 2, 3), (0, 4, 6))):
+        steps = tuple(replace(s, span=TurnSpan(*span)) for s, span in zip(trajectory.steps, spans, strict=True))
+        written = json.loads(encode_line(to_dict(replace(trajectory, steps=steps))))
+        assert [(s["tokens"]["segment"], s["tokens"]["start"], s["tokens"]["end"]) for s in written["steps"]] == [
+            (0, 2, 3),
+            (0, 4, 5),
+        ]
+        assert trajectory_from_dict(written) == trajectory
 
 
 def test_tokens_that_lie_in_no_segment_are_written_out() -> None:

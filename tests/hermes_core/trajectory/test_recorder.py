@@ -25,7 +25,8 @@ def conversations(draw: st.DrawFn) -> list[tuple[bool, TurnTokens]]:
         extends = extends or (prompt[: len(history)] == history and bool(history))
         completion = draw(ids)
         logprobs = tuple(draw(st.lists(st.floats(-50, 0), min_size=len(completion), max_size=len(completion))))
-        turns.append((extends, TurnTokens(prompt, completion, logprobs)))
+        after = turns[-1][1] if extends and draw(st.booleans()) else None
+        turns.append((extends, TurnTokens(prompt, completion, logprobs, after=after)))
         history = prompt + completion
     return turns
 
@@ -48,6 +49,14 @@ def test_every_sampled_token_is_kept_once_with_its_own_logprob(drawn: list[tuple
         assert all(lp == 0.0 for lp, m in zip(segment.logprobs, segment.mask, strict=True) if not m)
     assert sum(sum(segment.mask) for segment in segments) == sum(len(turn.completion_ids) for turn in turns)
     assert turns_to_segments(turns) == segments
+
+
+def test_a_prompt_that_was_made_from_another_turn_is_compared() -> None:
+    first, second = TurnTokens((1, 2), (3,), (-0.1,)), TurnTokens((1, 2, 3), (3,), (-0.1,))
+    third = TurnTokens((8, 8, 8, 3, 5), (5,), (-0.2,), after=first)  # of which only the length fits
+    assert len(turns_to_segments([first, second, third])) == 2
+    with pytest.raises(TokenDataError):
+        turns_to_segments([first, TurnTokens((1, 2, 3, 4), (-5,), (-0.2,), after=first)])
 
 
 def test_a_prompt_that_differs_by_one_token_opens_a_segment() -> None:

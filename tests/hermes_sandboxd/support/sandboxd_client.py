@@ -262,6 +262,19 @@ class Daemon:
         """The processes below the daemon, whichever namespace they are in."""
         return sorted(filter(is_alive, _below(self.process.pid, _parents())))
 
+    @property
+    def zygote(self) -> int:
+        """The daemon's only child."""
+        (zygote,) = self._children(self.process.pid)
+        return zygote
+
+    def supervisors(self) -> set[int]:
+        """The zygote's children."""
+        return self._children(self.zygote)
+
+    def _children(self, pid: int) -> set[int]:
+        return {child for child, parent in _parents().items() if parent == pid and is_alive(child)}
+
     def stop(self) -> None:
         """End the daemon by its lifeline; see that it leaves nothing behind."""
         processes = self.descendants()

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["Build"]
+__all__ = ["Build", "BuildFailedError"]
 
 LABEL_IMAGE = "hermes.image"
 LONGEST_LINE = 300
 
 _logger = logging.getLogger(__name__)
+
+
+class BuildFailedError(SandboxLostError):
+    """An image cannot be built: trying again would end alike."""
 
 
 @dataclass
@@ -43,7 +47,7 @@ class Build:
         """Build the image. Blocks.
 
         Raises:
-            SandboxLostError: It cannot be built; the hint names a file with the whole log.
+            BuildFailedError: It cannot be built; the hint names a file with the whole log.
         """
         said: list[str] = []
         with pack(self.folder) as context:
@@ -66,12 +70,12 @@ class Build:
                     output.close()  # the engine stops when nobody listens
                     return
 
-    def _failure(self, said: list[str]) -> SandboxLostError:
+    def _failure(self, said: list[str]) -> BuildFailedError:
         descriptor, path = tempfile.mkstemp(prefix="hermes-build-", suffix=".log")
         with open(descriptor, "w", encoding="utf-8") as log:
             log.write("".join(said) + "\n")
         reason = " ".join(said[-1].split())[:LONGEST_LINE]
-        return SandboxLostError(f"the image of {self.folder} cannot be built: {reason}", hint=f"its log: {path}")
+        return BuildFailedError(f"the image of {self.folder} cannot be built: {reason}", hint=f"its log: {path}")
 
 
 def _pieces(output: Iterator[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

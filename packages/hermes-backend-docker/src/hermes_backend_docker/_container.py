@@ -42,6 +42,7 @@ DROPPED = ("AUDIT_WRITE", "FSETID", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SET
 LOADER_VARIABLES = ("LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD")
 """Meant for programs of the image, and harmful to the daemon's."""
 GPU_DEVICES = ("/dev/nvidia*", "/dev/dri", "/dev/dxg")
+"""What the engine puts into a container for a GPU."""
 OWN_VARIABLES = frozenset(("HOME", "HOSTNAME", "LOGNAME", "OLDPWD", "PWD", "SHELL", "SHLVL", "TERM", "TMPDIR", "USER"))
 """Variables of an image that are something else in a slot."""
 

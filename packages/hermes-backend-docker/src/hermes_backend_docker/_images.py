@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from docker import errors
 
-from hermes_backend_docker._building import Build
+from hermes_backend_docker._building import Build, BuildFailedError
 from hermes_backend_docker._context import digest_of, recipe_of
 from hermes_backend_docker._errors import REFUSED
-from hermes_core.exceptions import BackendUnavailableError, HermesError, SandboxLostError
+from hermes_core.exceptions import BackendUnavailableError, HermesError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,7 @@ class Images:
         self._engine = engine
         self._config = config
         self._known: dict[str | None, Image] = {}
-        self._failed: dict[str, SandboxLostError] = {}
+        self._failed: dict[str, BuildFailedError] = {}
         self._finding: defaultdict[str | None, anyio.Lock] = defaultdict(anyio.Lock)
         self._builds = anyio.CapacityLimiter(config.parallel_builds)
 
@@ -71,7 +71,7 @@ class Images:
 
         Raises:
             BackendUnavailableError: The engine does not have it, and it is not to be had.
-            SandboxLostError: It cannot be built.
+            BuildFailedError: It cannot be built.
         """
         async with self._finding[name]:
             if name not in self._known:
@@ -116,7 +116,7 @@ class Images:
     async def _built(self, folder: Path, kind: str, digest: str, arguments: dict[str, str]) -> Image:
         tag = f"{kind}:{digest}"
         if failed := self._failed.get(tag):
-            raise SandboxLostError(failed.message, hint=failed.hint)
+            raise BuildFailedError(failed.message, hint=failed.hint)
         found = await self._engine.work(lambda client: _look(client, tag))
         if found is not None:
             return found
@@ -124,7 +124,7 @@ class Images:
         build = Build(folder, tag, arguments)
         try:
             await self._engine.work(build.run, limiter=self._builds, abandon=True)
-        except SandboxLostError as error:
+        except BuildFailedError as error:
             self._failed[tag] = error
             raise
         finally:

@@ -18,12 +18,12 @@ from hermes_core.models import ConversationStart, Sampling
 from hermes_core.plugins import create_plugin_manager
 from hermes_core.runs import (
     Resources,
-    RolloutOptions,
     RunDirectory,
     Work,
     default_directory,
     describe_run,
     execute_run,
+    rollout_options,
     rollout_with_retries,
     stream_rollouts,
 )
@@ -252,8 +252,9 @@ class Hermes:
         seed: int = 0,
         limit: int | None = None,
         toolsets: Sequence[str] | None = None,
-        limits: AgentLimits | None = None,
-        sampling: Sampling | None = None,
+        limits: AgentLimits | Mapping[str, object] | None = None,
+        sampling: Sampling | Mapping[str, object] | None = None,
+        deadline_s: float | None = None,
         environment_config: Mapping[str, object] | None = None,
         model_config: Mapping[str, object] | None = None,
         out: str | Path | None = None,
@@ -272,8 +273,9 @@ class Hermes:
             seed: Decides the tasks and their order.
             limit: Most trajectories to make now; the rest is left to a resume.
             toolsets: Narrows the environment's toolsets, never widens them.
-            limits: Agent limits over the tasks' own.
-            sampling: Sampling over the tasks' own.
+            limits: Agent limits instead of the tasks' own; as a mapping, only its fields are set over them.
+            sampling: Likewise.
+            deadline_s: Seconds of wall time for one attempt at a trajectory, waiting included; beyond it, `cancelled`.
             environment_config: Fields of the environment's configuration, when given by name.
             model_config: Fields of the model's configuration, when given by name.
             out: The run's folder; `runs/ENVIRONMENT-MODEL-TIME` by default.
@@ -294,7 +296,7 @@ class Hermes:
             split=split,
             seed=seed,
             limit=limit,
-            options=_options(toolsets, limits, sampling),
+            options=rollout_options(toolsets=toolsets, limits=limits, sampling=sampling, deadline_s=deadline_s),
             run_id=_new_id(),
         )
         if work.environment.endless and tasks is None and limit is None:
@@ -315,8 +317,9 @@ class Hermes:
         model: str | Model,
         sample_index: int = 0,
         toolsets: Sequence[str] | None = None,
-        limits: AgentLimits | None = None,
-        sampling: Sampling | None = None,
+        limits: AgentLimits | Mapping[str, object] | None = None,
+        sampling: Sampling | Mapping[str, object] | None = None,
+        deadline_s: float | None = None,
         environment_config: Mapping[str, object] | None = None,
         model_config: Mapping[str, object] | None = None,
     ) -> Trajectory:
@@ -330,7 +333,7 @@ class Hermes:
             task,
             await self._running.models.get(model, model_config),
             sample_index=sample_index,
-            options=_options(toolsets, limits, sampling),
+            options=rollout_options(toolsets=toolsets, limits=limits, sampling=sampling, deadline_s=deadline_s),
         )
 
     async def stream(
@@ -344,8 +347,9 @@ class Hermes:
         split: Split = "train",
         seed: int = 0,
         toolsets: Sequence[str] | None = None,
-        limits: AgentLimits | None = None,
-        sampling: Sampling | None = None,
+        limits: AgentLimits | Mapping[str, object] | None = None,
+        sampling: Sampling | Mapping[str, object] | None = None,
+        deadline_s: float | None = None,
         environment_config: Mapping[str, object] | None = None,
         model_config: Mapping[str, object] | None = None,
     ) -> AsyncGenerator[Trajectory]:
@@ -362,7 +366,7 @@ class Hermes:
             concurrency=concurrency,
             split=split,
             seed=seed,
-            options=_options(toolsets, limits, sampling),
+            options=rollout_options(toolsets=toolsets, limits=limits, sampling=sampling, deadline_s=deadline_s),
             run_id=_new_id(),
         )
         async with aclosing(stream_rollouts(self._running.tasks, self._resources(), work)) as trajectories:
@@ -421,7 +425,3 @@ class Hermes:
 
 def _new_id() -> str:
     return uuid.uuid4().hex[:12]
-
-
-def _options(toolsets: Sequence[str] | None, limits: AgentLimits | None, sampling: Sampling | None) -> RolloutOptions:
-    return RolloutOptions(toolsets=None if toolsets is None else tuple(toolsets), limits=limits, sampling=sampling)

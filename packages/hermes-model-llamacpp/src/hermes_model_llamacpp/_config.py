@@ -42,6 +42,10 @@ class LocalConfig(BaseModel):
     prompt: Literal["short", "full"] = "short"
     """How tools are told: one line each (small models, small contexts), or the format's own prompt."""
 
+    system_prompt: str | None = None
+    """Instead of that prompt; `{tools}` in it becomes the tools, one line of JSON each. What the environment says
+    follows it."""
+
     timeout_s: float = Field(default=300.0, gt=0)
     """Seconds after which a turn that is being sampled counts as hung."""
 

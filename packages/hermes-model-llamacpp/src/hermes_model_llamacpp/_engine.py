@@ -98,9 +98,9 @@ class LocalEngine:
         settings: dict[str, object] = {
             "n_predict": max_tokens,
             # Nothing but what was asked for: llama.cpp's defaults also cut by top-k and min-p.
-            "samplers": ["temperature", "top_p"],
-            "top_k": 0,
-            "min_p": 0.0,
+            "samplers": ["temperature", "top_k", "top_p", "min_p"],
+            "top_k": sampling.top_k or 0,
+            "min_p": sampling.min_p or 0.0,
             "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
             "seed": -1 if sampling.seed is None else sampling.seed,
             "stop": list(sampling.stop),

@@ -13,10 +13,14 @@ from hermes_core.exceptions import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["HUB_MODELS", "HubModel", "find_in_caches", "is_repository"]
+__all__ = ["HUB_MODELS", "HubModel", "NotHereError", "find_in_caches", "is_repository", "is_served", "split_name"]
 
 _REPOSITORY = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(:(?P<quantisation>[\w.-]+))?")
 _LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
+
+
+class NotHereError(ConfigError):
+    """A file of the hub that is in no cache of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,18 @@ def is_repository(name: str) -> bool:
     return _REPOSITORY.fullmatch(name) is not None
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """`owner/name`, and the quantisation or "".
+
+    Raises:
+        ConfigError: The name has another form.
+    """
+    match = _REPOSITORY.fullmatch(name)
+    if match is None:
+        raise ConfigError(f"{name!r} names no repository of the hub", hint="OWNER/NAME, or OWNER/NAME:QUANTISATION")
+    return match["repo"], match["quantisation"] or ""
+
+
 def find_in_caches(name: str, file: str | None) -> Path:
     """Find a file that the hub's own client or llama.cpp downloaded.
 
@@ -69,12 +85,10 @@ def find_in_caches(name: str, file: str | None) -> Path:
         file: The path inside the repository; by default the only GGUF file that is there.
 
     Raises:
-        ConfigError: It is not on this machine, or there are several and none is named.
+        NotHereError: It is not on this machine.
+        ConfigError: There are several and none is named.
     """
-    match = _REPOSITORY.fullmatch(name)
-    if match is None:
-        raise ConfigError(f"{name!r} names no repository of the hub", hint="OWNER/NAME, or OWNER/NAME:QUANTISATION")
-    repo, quantisation = match["repo"], match["quantisation"] or ""
+    repo, quantisation = split_name(name)
     found: dict[str, Path] = {}
     for inside, path in _cached(repo, file):
         wanted = quantisation.lower() in inside.lower() if file is None else True
@@ -88,9 +102,9 @@ def find_in_caches(name: str, file: str | None) -> Path:
         )
     what = file or (f"*{quantisation}*.gguf" if quantisation else "")
     choice = what if file else f'--include "{what or "*.gguf"}"'
-    raise ConfigError(
+    raise NotHereError(
         f"{what or 'no GGUF file'} of {repo} is {'not ' if what else ''}on this machine",
-        hint=f"hf download {repo} {choice}  (pip install huggingface_hub); or give the path of a GGUF file",
+        hint=f"--download fetches it, as does: hf download {repo} {choice}; or give the path of a GGUF file",
     )
 
 
@@ -99,17 +113,17 @@ def _cached(repo: str, file: str | None) -> Iterator[tuple[str, Path]]:
     for snapshot in _snapshots(repo):
         for path in [snapshot / file] if file else sorted(snapshot.rglob("*.gguf")):
             inside = str(path.relative_to(snapshot))
-            if path.is_file() and (file or _is_served(path.name)):
+            if path.is_file() and (file or is_served(path.name)):
                 yield inside, path
     folder, opening = _llama_cache(), f"{repo.replace('/', '_')}_"
     for path in sorted(folder.glob(f"{opening}*.gguf")) if folder.is_dir() else ():
         inside = path.name.removeprefix(opening)
-        if inside == file.replace("/", "_") if file else _is_served(inside):
+        if inside == file.replace("/", "_") if file else is_served(inside):
             yield inside, path
 
 
-def _is_served(name: str) -> bool:
-    """Whether a file is a model by itself: no further part of one, and no eye for one."""
+def is_served(name: str) -> bool:
+    """Whether a file, by its name, is a model by itself: no further part of one, and no eye for one."""
     return not _LATER_PART.search(name) and not name.startswith("mmproj")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from hermes_core.diagnosis import Finding
 from hermes_core.exceptions import ModelUnreachableError, UsageError
-from hermes_core.models import HERMES_FORMAT, Model
+from hermes_core.models import HERMES_FORMAT, Model, PromptedFormat
 from hermes_core.models.tokens import TokenConversation
 from hermes_model_llamacpp._catalog import find_model
 from hermes_model_llamacpp._client import LlamaClient
@@ -102,8 +102,9 @@ class LocalModel(Model):
                 )
             )
             self._stack = stack.pop_all()
+        form = ShortHermesFormat() if config.prompt == "short" else HERMES_FORMAT
         self._decoding = Decoding(
-            form=ShortHermesFormat() if config.prompt == "short" else HERMES_FORMAT,
+            form=form if config.system_prompt is None else PromptedFormat(form, config.system_prompt),
             max_tokens=config.max_tokens,
             forced_calls=config.forced_calls,
             constrain=config.constrain,

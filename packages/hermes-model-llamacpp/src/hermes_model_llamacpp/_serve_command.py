@@ -23,6 +23,7 @@ _LEAST_CONTEXT = 256  # tokens; less holds no prompt with a tool in it
 @click.command()
 @click.argument("model", required=False)
 @click.option("--file", help="The GGUF file's path inside a repository of the hub.  [env var: LLAMA_CPP_HF_FILE]")
+@click.option("--download", is_flag=True, help="Fetch a file of the hub that is not on this machine.")
 @click.option(
     "--alias",
     envvar="LLAMA_CPP_ALIAS",
@@ -76,6 +77,7 @@ _LEAST_CONTEXT = 256  # tokens; less holds no prompt with a tool in it
 def serve(
     model: str | None,
     file: str | None,
+    download: bool,
     alias: str | None,
     host: str,
     port: int,
@@ -91,8 +93,8 @@ def serve(
     """Serve MODEL by llama.cpp, OpenAI-compatible, until Ctrl-C.
 
     MODEL is a GGUF file, a preset, or a repository of the hub (OWNER/NAME or OWNER/NAME:QUANTISATION) whose file is in
-    the cache of the hub's client or of llama.cpp; by default LLAMA_CPP_HF_REPO. Nothing is downloaded. Without MODEL,
-    list the presets.
+    the cache of the hub's client or of llama.cpp; by default LLAMA_CPP_HF_REPO. Nothing is downloaded without
+    --download. Without MODEL, list the presets.
     """
     import anyio
 
@@ -106,7 +108,7 @@ def serve(
         return 0
     if no_key and key:
         raise UsageError("--key and --no-key exclude each other", hint="leave one of them out")
-    path, name = _find(model, file)
+    path, name = _find(model, file, download)
     with tempfile.TemporaryDirectory(prefix="hermes-serve-") as folder:
         serving = Serving(
             path=path,
@@ -139,7 +141,7 @@ def _how_to_pull(name: str) -> str:
     return f"hermes models pull {name}"
 
 
-def _find(model: str, file: str | None) -> tuple[Path, str]:
+def _find(model: str, file: str | None, download: bool) -> tuple[Path, str]:
     """The GGUF file of what the user named, and a name for the model.
 
     Raises:
@@ -147,16 +149,16 @@ def _find(model: str, file: str | None) -> tuple[Path, str]:
         UnknownNameError: It is none of the things that can be named.
     """
     from hermes_model_llamacpp._catalog import CATALOG
-    from hermes_model_llamacpp._hub import HUB_MODELS, find_in_caches, is_repository
+    from hermes_model_llamacpp._hub import HUB_MODELS, is_repository
 
     presets = [*CATALOG, *HUB_MODELS]
     if model in HUB_MODELS:
         preset = HUB_MODELS[model]
-        return _checked(find_in_caches(preset.repo, file or preset.file)), model
+        return _checked(_of_hub(preset.repo, file or preset.file, download)), model
     if file is None and model == os.environ.get("LLAMA_CPP_HF_REPO"):
         file = os.environ.get("LLAMA_CPP_HF_FILE") or None
     if is_repository(model) and not model.endswith(".gguf") and not Path(model).exists():
-        path = find_in_caches(model, file)
+        path = _of_hub(model, file, download)
         return _checked(path), path.stem
     if file is not None:
         raise UsageError(f"--file goes with a repository of the hub, and {model!r} is none", hint="leave --file out")
@@ -168,6 +170,19 @@ def _find(model: str, file: str | None) -> tuple[Path, str]:
         raise UnknownNameError("model", model, presets, hint=f"FILE.gguf, OWNER/NAME, or one of: {', '.join(presets)}")
     path = Path(model).expanduser()
     return _checked(path), path.stem
+
+
+def _of_hub(name: str, file: str | None, download: bool) -> Path:
+    from hermes_model_llamacpp._hub import NotHereError, find_in_caches
+
+    try:
+        return find_in_caches(name, file)
+    except NotHereError:
+        if not download:
+            raise
+    from hermes_model_llamacpp._download import download as fetch
+
+    return fetch(name, file)
 
 
 def _checked(path: Path) -> Path:

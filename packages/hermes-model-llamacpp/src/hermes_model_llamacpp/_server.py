@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import signal
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["LlamaServer", "lacks_tools", "tools_template"]
 
 _CHILD = Path(__file__).with_name("_child.py")
+_logger = logging.getLogger(__name__)
+
 _TOOLS_TEMPLATE = Path(__file__).with_name("chatml_tools.jinja")
 # Threads that spin at every barrier starve each other where others compute too: with 8 busy processes on 2 cores four
 # answers take 141 s, and 19 s with a short spin; on an idle machine 2.8 s and 3.0 s.
@@ -164,6 +167,8 @@ class LlamaServer:
     def _spawn(self) -> subprocess.Popen[bytes]:
         self._log_file = self._log.open("ab") if self._log else tempfile.TemporaryFile()
         self._folder = tempfile.TemporaryDirectory(prefix="hermes-llamacpp-")
+        if chat_template(self.path) is None:
+            _logger.warning("%s has no chat template: llama.cpp uses ChatML", self.path.name)
         chatml = self._tools_template and lacks_tools(self.path)
         settings = {
             **self._settings,

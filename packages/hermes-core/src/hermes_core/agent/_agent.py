@@ -135,27 +135,30 @@ class Agent:
             SandboxError: The slot's sandbox is lost.
             SlotDeadError: The slot died.
         """
-        return await self._step(None)
+        return await self._step(None, None)
 
     async def _take_steps(self) -> Outcome:
-        budget_s = self._limits.tool_time_s
+        budget_s, left = self._limits.tool_time_s, self._limits.max_tokens
         end_s = None if budget_s is None else self._calls.spent_s + budget_s
         for number in range(self._limits.max_steps):
             if number and self._limits.delay_s:
                 await anyio.sleep(self._limits.delay_s)
-            step = await self._step(end_s)
-            if self._messages[-1] is step.message:
+            step = await self._step(end_s, left)
+            left = None if left is None else max(0, left - step.sampled_tokens)
+            cut = left == 0 and step.finish_reason == "length"
+            if self._messages[-1] is step.message and not cut:
                 return "completed"
+            if left == 0:
+                return "max_tokens"
             if end_s is not None and self._calls.spent_s >= end_s:
                 return "timed_out"
         return "max_steps"
 
-    async def _step(self, end_s: float | None) -> Step:
+    async def _step(self, end_s: float | None, max_tokens: int | None) -> Step:
         started = time.monotonic()
-        turn = await self._ask()
+        turn = await self._ask(max_tokens)
         model_s = time.monotonic() - started
-        if turn.tokens is not None:
-            self._recorder.add(turn.tokens)
+        span = self._recorder.add(turn.tokens) if turn.tokens is not None else None
         message = Message("assistant", turn.content, tool_calls=_distinct(turn.tool_calls), reasoning=turn.reasoning)
         self._messages.append(message)
         results: list[ToolResult] = []
@@ -170,6 +173,7 @@ class Agent:
                 finish_reason=turn.finish_reason,
                 usage=turn.usage,
                 tokens=turn.tokens,
+                span=span,
                 metadata=turn.metadata,
                 model_s=model_s,
                 tools_s=self._calls.spent_s - spent_s,
@@ -181,9 +185,9 @@ class Agent:
             self._messages.append(THINK_ONLY_ANSWER)
         return step
 
-    async def _ask(self) -> AssistantTurn:
+    async def _ask(self, max_tokens: int | None) -> AssistantTurn:
         try:
-            return await self._conversation.respond(self.messages)
+            return await self._conversation.respond(self.messages, max_tokens=max_tokens)
         except HermesError:
             raise
         except Exception as error:

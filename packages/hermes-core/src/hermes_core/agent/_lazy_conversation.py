@@ -23,8 +23,8 @@ class LazyConversation:
         self._open = open_conversation
         self._conversation: Conversation | None = None
 
-    async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+    async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
         """Say the next assistant turn."""
         if self._conversation is None:
             self._conversation = await self._open()
-        return await self._conversation.respond(messages)
+        return await self._conversation.respond(messages, max_tokens=max_tokens)

@@ -38,6 +38,9 @@ _SECRET = re.compile(r"^((?:-[EMB])?[\w-]*(?:key|token|secret|password)=).+", re
 @click.option("--toolsets", metavar="A,B", help="Narrow the environment's toolsets.")
 @click.option("--out", metavar="DIR", help="The run's folder.  [default: runs/ENV-MODEL-TIME]")
 @click.option("--resume", is_flag=True, help="Finish a run that was interrupted: only what is missing runs.")
+@click.option("-L", "limit_pairs", multiple=True, metavar="KEY=VALUE", help="Agent limit: max_steps, max_tokens, …")
+@click.option("-S", "sampling_pairs", multiple=True, metavar="KEY=VALUE", help="Sampling: temperature, max_tokens, …")
+@click.option("--deadline", "deadline_s", type=float, metavar="S", help="Seconds for an attempt at a trajectory.")
 @click.option("-E", "environment_pairs", multiple=True, metavar="KEY=VALUE", help="Environment configuration.")
 @click.option("-M", "model_pairs", multiple=True, metavar="KEY=VALUE", help="Model configuration.")
 @click.option("-B", "backend_pairs", multiple=True, metavar="KEY=VALUE", help="Backend configuration.")
@@ -65,6 +68,8 @@ def _options(file: Path | None, given: dict[str, Any]) -> RunOptions:
     given.pop("debug")
     toolsets = given.pop("toolsets")
     given["toolsets"] = tuple(toolsets.split(",")) if toolsets else None
+    given["limits"] = key_values(given.pop("limit_pairs"), "-L")
+    given["sampling"] = key_values(given.pop("sampling_pairs"), "-S")
     given["environment_config"] = key_values(given.pop("environment_pairs"), "-E")
     given["backend_config"] = key_values(given.pop("backend_pairs"), "-B")
     model = key_values(given.pop("model_pairs"), "-M")
@@ -105,6 +110,9 @@ async def _run_to_the_end(options: RunOptions, resume: bool, plugins: PluginMana
                 seed=options.seed,
                 limit=options.limit,
                 toolsets=options.toolsets,
+                limits=options.limits,
+                sampling=options.sampling,
+                deadline_s=options.deadline_s,
                 environment_config=options.environment_config,
                 model_config=options.model_options,
                 out=out,

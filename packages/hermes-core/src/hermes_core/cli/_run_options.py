@@ -55,6 +55,15 @@ class RunOptions(BaseModel):
     out: str | None = None
     """The run's folder."""
 
+    limits: dict[str, Any] = Field(default_factory=dict)
+    """Agent limits (max_steps, max_tokens, tool_time_s, delay_s) over the tasks' own."""
+
+    sampling: dict[str, Any] = Field(default_factory=dict)
+    """Sampling (temperature, top_p, top_k, min_p, max_tokens, stop, seed) over the tasks' own."""
+
+    deadline_s: float | None = Field(default=None, gt=0)
+    """Seconds of wall time for one attempt at a trajectory, waiting included; beyond it, it is cancelled."""
+
     environment_config: dict[str, Any] = Field(default_factory=dict)
     """Fields of the environment's configuration."""
 

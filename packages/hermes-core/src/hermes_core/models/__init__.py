@@ -11,6 +11,7 @@ from hermes_core.models._format import ParsedText, ToolCallFormat, plain_message
 from hermes_core.models._hermes_format import HERMES_FORMAT, HermesFormat
 from hermes_core.models._marked_format import Findings, MarkedFormat
 from hermes_core.models._message import Message, Role
+from hermes_core.models._prompted_format import PromptedFormat
 from hermes_core.models._protocol import Conversation, ConversationStart, Model
 from hermes_core.models._tool_prompt import block_results, harmless, tool_prompt
 from hermes_core.models._turn import (
@@ -37,6 +38,7 @@ __all__ = [
     "Message",
     "Model",
     "ParsedText",
+    "PromptedFormat",
     "Role",
     "Sampling",
     "ToolCallFormat",

@@ -44,12 +44,13 @@ class ConversationStart:
 class Conversation(Protocol):
     """One trajectory's talk with a model; it may keep token history between turns."""
 
-    async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+    async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
         """Say the next assistant turn.
 
         Args:
             messages: The whole conversation so far. What an earlier call was given is a prefix of it, followed by the
                 turn that it returned, unless the caller edited the history: then the model starts a new sequence.
+            max_tokens: Most tokens of this turn, where the caller has a budget; the sampling's own maximum holds too.
 
         Raises:
             ModelError: The endpoint failed, after the model's own retries.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hermes_core.execution import ToolDefinition
     from hermes_core.models._message import Message
 
-__all__ = ["block_results", "harmless", "tool_prompt"]
+__all__ = ["block_results", "harmless", "listed_tools", "tool_prompt"]
 
 # Where a chat template's control tokens and the formats' markers begin: `<|…`, `<｜…`, `</s>`, `[/INST]`, `<tool_…`.
 # A server that tokenizes them within a message would let a tool's output end its block or forge a turn.
@@ -74,10 +74,14 @@ def tool_prompt(
         results: Where results stand, to follow "The results come back".
         write: Writes the examples' calls.
     """
-    listed = "\n".join(json.dumps(_listed(tool), ensure_ascii=False, default=dict) for tool in tools)
     notes = [f"- {_NOTES[tool.name]}\n" for tool in tools if tool.name in _NOTES]
     examples = {name: write(calls) for name, calls in _EXAMPLES.items()}
-    return _PROMPT.format(tools=listed, form=form, results=results, notes="".join(notes), **examples)
+    return _PROMPT.format(tools=listed_tools(tools), form=form, results=results, notes="".join(notes), **examples)
+
+
+def listed_tools(tools: Sequence[ToolDefinition]) -> str:
+    """One line of JSON for each tool."""
+    return "\n".join(json.dumps(_listed(tool), ensure_ascii=False, default=dict) for tool in tools)
 
 
 def harmless(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ class Sampling:
     Attributes:
         temperature: 0 is greedy.
         top_p: Nucleus mass, 0 < p <= 1.
+        top_k: Only so many of the likeliest tokens, at least 1.
+        min_p: Only tokens at least this likely, the likeliest one being 1; 0 <= p <= 1.
         max_tokens: Most tokens of one turn.
         stop: Strings that end a turn.
         seed: Seed of the sampler, where the engine honours one.
@@ -30,9 +32,21 @@ class Sampling:
 
     temperature: float | None = 0.7
     top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+
+    @property
+    def truncates(self) -> bool:
+        """Whether unlikely tokens are cut off, so that what is sampled from is not the tempered distribution."""
+        return self.top_p not in (None, 1.0) or self.top_k is not None or bool(self.min_p)
+
+    def within(self, max_tokens: int | None) -> Sampling:
+        """The same for a turn of at most so many tokens; None bounds nothing."""
+        bounds = [bound for bound in (self.max_tokens, max_tokens) if bound is not None]
+        return replace(self, max_tokens=min(bounds, default=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,8 @@ class TurnTokens:
             `unknown`.
         constrained: Decoding was restricted by a grammar or schema, so that the logprobs are not the policy's.
         policy_version: Version of the weights, if known.
+        after: The turn whose prompt and completion this prompt begins with, if it was made of them and of ids that a
+            tokenizer gave: whoever sets it vouches for that, and nobody compares them again.
     """
 
     prompt_ids: tuple[int, ...]
@@ -76,6 +92,7 @@ class TurnTokens:
     logprobs_mode: LogprobsMode = "unknown"
     constrained: bool = False
     policy_version: str | None = None
+    after: TurnTokens | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hermes_core.runs._config import Component, RunConfig, component
     from hermes_core.runs._description import describe_run
     from hermes_core.runs._directory import RunDirectory
+    from hermes_core.runs._options import rollout_options
 
 __all__ = [
     "Component",
@@ -32,6 +33,7 @@ __all__ = [
     "describe_run",
     "enabled_tools",
     "execute_run",
+    "rollout_options",
     "rollout_with_retries",
     "stream_rollouts",
 ]
@@ -51,4 +53,8 @@ def __getattr__(name: str) -> object:
         from hermes_core.runs._directory import RunDirectory
 
         return RunDirectory
+    if name == "rollout_options":
+        from hermes_core.runs._options import rollout_options
+
+        return rollout_options
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 from hermes_core.runs._config import RunConfig, component
+from hermes_core.runs._overrides import recorded
 
 if TYPE_CHECKING:
     from hermes_core.runs._work import Work
@@ -30,8 +30,8 @@ def describe_run(work: Work, backend: SandboxBackend | None) -> RunConfig:
         tasks=work.tasks,
         concurrency=work.concurrency,
         toolsets=options.toolsets,
-        limits=asdict(options.limits) if options.limits else {},
-        sampling=asdict(options.sampling) if options.sampling else {},
+        limits=recorded(options.limits),
+        sampling=recorded(options.sampling),
         sandbox={"isolation": list(backend.capabilities.isolation)} if backend else {},
         versions={d.name: d.version for d in metadata.distributions() if d.name.startswith("hermes-")},
         started_at=time.time(),

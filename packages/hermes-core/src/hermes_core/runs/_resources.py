@@ -49,16 +49,16 @@ class RolloutOptions:
 
     Attributes:
         toolsets: Narrows the environment's toolsets; never widens them.
-        limits: Over the task's own limits.
-        sampling: Over the task's own sampling.
+        limits: Instead of the task's own limits; or some fields, over the task's own.
+        sampling: Likewise.
         retries: How often a rollout that infrastructure spoiled is tried again.
         retry_delay_s: Seconds before the first retry; doubled for each further one.
         deadline_s: Seconds of wall time for one attempt, leases and the model included; beyond it is `cancelled`.
     """
 
     toolsets: tuple[str, ...] | None = None
-    limits: AgentLimits | None = None
-    sampling: Sampling | None = None
+    limits: AgentLimits | Mapping[str, object] | None = None
+    sampling: Sampling | Mapping[str, object] | None = None
     retries: int = 2
     retry_delay_s: float = 0.2
     deadline_s: float | None = None

@@ -14,6 +14,7 @@ from hermes_core.exceptions import EnvironmentFault, HermesError, ModelError, Sl
 from hermes_core.execution import advertised
 from hermes_core.models import ConversationStart, Message, Sampling
 from hermes_core.observers import TrajectoryFinished, TrajectoryStarted
+from hermes_core.runs._overrides import overridden
 from hermes_core.runs._resources import RolloutOptions
 from hermes_core.runs._scoring import leased_slot, one_line, score_trajectory, set_up
 from hermes_core.runs._toolsets import enabled_tools
@@ -96,8 +97,8 @@ class _Attempt:
         self._model = model
         self._sample_index = sample_index
         self._trajectory_id = trajectory_id
-        self._limits = options.limits or task.limits or AgentLimits()
-        self._sampling = options.sampling or task.sampling or Sampling()
+        self._limits = overridden(task.limits or AgentLimits(), options.limits)
+        self._sampling = overridden(task.sampling or Sampling(), options.sampling)
         self._deadline_s = options.deadline_s
         self._tools = enabled_tools(resources.tools, environment, task, options.toolsets)
         self._started_at, self._started = time.time(), time.monotonic()

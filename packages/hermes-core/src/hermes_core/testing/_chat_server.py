@@ -179,13 +179,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """List the models."""
         listing = {"object": "list", "data": [{"id": name, "object": "model"} for name in self.chat._models]}
-        self._answer(ChatAnswer(listing) if self._may() else _unauthorized())
+        self._answer(ChatAnswer(listing) if self._may() else unauthorized())
 
     def do_POST(self) -> None:
         """Complete a chat."""
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if not self._may():
-            self._answer(_unauthorized())
+            self._answer(unauthorized())
             return
         answer = self.chat._take(request)
         try:
@@ -219,5 +219,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
-def _unauthorized() -> ChatAnswer:
+def unauthorized() -> ChatAnswer:
+    """What a request without the key is answered with."""
     return ChatAnswer({"error": {"message": "wrong key", "type": "invalid_request_error"}}, status=401)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-from hermes_core.testing._chat_server import ChatAnswer, FakeChatServer, _Handler
+from hermes_core.testing._chat_server import ChatAnswer, FakeChatServer, _Handler, unauthorized
 from hermes_core.testing._toy_tokenizer import ToyTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = ["EngineForm", "FakeTokenServer", "token_completion"]
 
@@ -61,20 +61,24 @@ class FakeTokenServer(FakeChatServer):
 
     Args:
         form: Which engine it plays.
-        answers: Given in order to completions; the last one is repeated.
+        answers: Given in order to completions, the last one repeated; or a function that makes one from a request's
+            body and path, called by one thread at a time.
         folder: The model's folder, as vLLM and SGLang tell it.
         context: Tokens of the context that it claims.
+        key: Answer 401 without this bearer token.
     """
 
     def __init__(
         self,
         form: EngineForm,
-        answers: Iterable[ChatAnswer | Mapping[str, Any]] = (),
+        answers: Iterable[ChatAnswer | Mapping[str, Any]]
+        | Callable[[dict[str, Any]], ChatAnswer | Mapping[str, Any]] = (),
         *,
         folder: str = "",
         context: int = 4096,
+        key: str | None = None,
     ) -> None:
-        super().__init__(answers)
+        super().__init__(answers, key=key)
         self.tokenizer = ToyTokenizer()
         self._folder = folder
         self._context = context
@@ -109,6 +113,9 @@ class _TokenHandler(_Handler):
 
     def do_GET(self) -> None:
         """Tell of the model."""
+        if not self._may():
+            self._answer(unauthorized())
+            return
         found = self.chat._tell(self.path)
         self._answer(ChatAnswer({"error": "not found"}, status=404) if found is None else ChatAnswer(found))
 
@@ -116,6 +123,9 @@ class _TokenHandler(_Handler):
         """Encode, or complete."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         request = json.loads(body)
+        if not self._may():
+            self._answer(unauthorized())
+            return
         found = self.chat._encode(self.path, request)
         if found is not None:
             self._answer(ChatAnswer(found))

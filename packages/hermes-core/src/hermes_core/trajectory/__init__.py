@@ -3,7 +3,7 @@
 from hermes_core.trajectory._codec import message_from_dict, to_dict, trajectory_from_dict
 from hermes_core.trajectory._index import TrajectoryIndex
 from hermes_core.trajectory._reader import read_trajectories
-from hermes_core.trajectory._recorder import SegmentRecorder, TurnSpan, turns_to_segments
+from hermes_core.trajectory._recorder import SegmentRecorder, turns_to_segments
 from hermes_core.trajectory._types import (
     AGENT_OUTCOMES,
     INFRASTRUCTURE_OUTCOMES,
@@ -11,6 +11,7 @@ from hermes_core.trajectory._types import (
     Segment,
     Step,
     Trajectory,
+    TurnSpan,
 )
 from hermes_core.trajectory._writer import TrajectoryWriter
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from hermes_core.exceptions import TokenDataError
 from hermes_core.execution import ToolCall, ToolResult
 from hermes_core.models import MalformedCall, Message, TurnTokens, Usage
-from hermes_core.trajectory._recorder import SegmentRecorder, TurnSpan
-from hermes_core.trajectory._types import Segment, Step, Trajectory
+from hermes_core.trajectory._recorder import SegmentRecorder
+from hermes_core.trajectory._types import Segment, Step, Trajectory, TurnSpan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,12 +106,24 @@ def encode_line(data: Mapping[str, JsonValue]) -> bytes:
 
 def _spans(trajectory: Trajectory) -> Sequence[TurnSpan | None]:
     """Where each step's tokens lie in the segments; None for a step without any, or if they lie nowhere."""
+    if all(step.tokens is None or _lies(step.tokens, step.span, trajectory.segments) for step in trajectory.steps):
+        return [step.span if step.tokens else None for step in trajectory.steps]
     recorder = SegmentRecorder()
     try:
         spans = [recorder.add(step.tokens) if step.tokens else None for step in trajectory.steps]
     except TokenDataError:
         return [None] * len(trajectory.steps)
     return spans if recorder.segments == trajectory.segments else [None] * len(trajectory.steps)
+
+
+def _lies(tokens: TurnTokens, span: TurnSpan | None, segments: Sequence[Segment]) -> bool:
+    """Whether a recorded place can be the right one; its prompt is not compared once more."""
+    if span is None or span.segment >= len(segments):
+        return False
+    start = len(tokens.prompt_ids)
+    if (span.start, span.end) != (start, start + len(tokens.completion_ids)):
+        return False
+    return segments[span.segment].ids[span.start : span.end] == tokens.completion_ids
 
 
 def _step_to_dict(step: Step, places: Mapping[int, int], span: TurnSpan | None) -> dict[str, JsonValue]:
@@ -142,14 +154,15 @@ def _step_to_dict(step: Step, places: Mapping[int, int], span: TurnSpan | None) 
 
 
 def _step_from_dict(data: Mapping[str, Any], messages: Sequence[Message], segments: Sequence[Segment]) -> Step:
-    place = data["message"]
+    place, tokens = data["message"], data["tokens"] or {}
     return Step(
         messages[place] if isinstance(place, int) else message_from_dict(place),
         tuple(ToolResult(**result) for result in data["results"]),
         malformed=tuple(MalformedCall(**malformed) for malformed in data["malformed"]),
         finish_reason=data["finish_reason"],
         usage=Usage(**data["usage"]) if data["usage"] else None,
-        tokens=_tokens_from_dict(data["tokens"], segments) if data["tokens"] else None,
+        tokens=_tokens_from_dict(tokens, segments) if tokens else None,
+        span=TurnSpan(tokens["segment"], tokens["start"], tokens["end"]) if "segment" in tokens else None,
         metadata=data["metadata"],
         model_s=data["model_s"],
         tools_s=data["tools_s"],

@@ -4,44 +4,36 @@ from __future__ import annotations
 
 import marshal
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hermes_core.exceptions import TokenDataError
-from hermes_core.trajectory._types import Segment
+from hermes_core.trajectory._types import Segment, TurnSpan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hermes_core.models import TurnTokens
 
-__all__ = ["SegmentRecorder", "TurnSpan", "turns_to_segments"]
+__all__ = ["SegmentRecorder", "turns_to_segments"]
 
 _SENTINEL = -9999.0  # vLLM writes it where it has no logprob
-
-
-@dataclass(frozen=True, slots=True)
-class TurnSpan:
-    """Where a turn lies: its prompt is `segments[segment].ids[:start]`, its completion `ids[start:end]`."""
-
-    segment: int
-    start: int
-    end: int
 
 
 class SegmentRecorder:
     """Merges turns into as few segments as exactness allows.
 
     A turn whose prompt starts with the open segment's exact ids extends it; any other opens a new one. A turn costs
-    one comparison of its prompt in C and work on its new tokens only: the history is not copied.
+    work on its new tokens only; and one comparison of its prompt in C. Whoever made the prompt from the turn before
+    (`TurnTokens.after`) saves both for the prompt: what an engine returned is looked at in any case.
     """
 
     def __init__(self) -> None:
         self._closed: list[Segment] = []
         # The open segment is always its last turn's prompt and completion, so that no growing list is kept.
-        self._prompt: tuple[int, ...] = ()
-        self._completion: tuple[int, ...] = ()
+        self._last: TurnTokens | None = None
         self._sampled: list[tuple[int, tuple[float, ...]]] = []
+        self._open: Segment | None = None
+        """The open segment, once somebody has asked for it."""
 
     def add(self, turn: TurnTokens) -> TurnSpan:
         """Record the next turn.
@@ -50,31 +42,38 @@ class SegmentRecorder:
             TokenDataError: Ids are missing or impossible, lengths differ, or a logprob is NaN, infinite, positive or
                 a sentinel. The recorder is unchanged.
         """
-        known = self._known(turn.prompt_ids)
-        _validate(turn, known)
-        if not known and self._completion:
-            self._closed.append(self._open_segment())
+        known = self._known(turn)
+        _validate(turn, len(turn.prompt_ids) if known and turn.after is self._last else known)
+        if not known and self._last is not None:
+            self._closed.append(self._open_segment(self._last))
             self._sampled = []
         start = len(turn.prompt_ids)
-        self._prompt, self._completion = turn.prompt_ids, turn.completion_ids
+        self._last, self._open = turn, None
         self._sampled.append((start, turn.logprobs))
         return TurnSpan(len(self._closed), start, start + len(turn.completion_ids))
 
     @property
     def segments(self) -> tuple[Segment, ...]:
         """What was recorded so far."""
-        return (*self._closed, self._open_segment()) if self._completion else tuple(self._closed)
+        return tuple(self._closed) if self._last is None else (*self._closed, self._open_segment(self._last))
 
-    def _known(self, prompt: tuple[int, ...]) -> int:
-        """How many ids of the prompt are the open segment; 0 if it does not extend it."""
-        border = len(self._prompt)
-        end = border + len(self._completion)
+    def _known(self, turn: TurnTokens) -> int:
+        """How many ids of the turn's prompt are the open segment; 0 if it does not extend it."""
+        last, prompt = self._last, turn.prompt_ids
+        if last is None:
+            return 0
+        border = len(last.prompt_ids)
+        end = border + len(last.completion_ids)
         # The short completion goes first: histories that part usually part there.
-        extends = prompt[border:end] == self._completion and prompt[:border] == self._prompt
-        return end if extends else 0
+        extends = prompt[border:end] == last.completion_ids
+        return end if extends and (turn.after is last or prompt[:border] == last.prompt_ids) else 0
 
-    def _open_segment(self) -> Segment:
-        ids = self._prompt + self._completion
+    def _open_segment(self, last: TurnTokens) -> Segment:
+        if self._open is None:
+            self._open = self._made_segment(last.prompt_ids + last.completion_ids)
+        return self._open
+
+    def _made_segment(self, ids: tuple[int, ...]) -> Segment:
         mask, logprobs = [0] * len(ids), [0.0] * len(ids)
         for start, sampled in self._sampled:
             end = start + len(sampled)
@@ -96,7 +95,7 @@ def turns_to_segments(turns: Iterable[TurnTokens]) -> tuple[Segment, ...]:
 
 
 def _validate(turn: TurnTokens, known: int) -> None:
-    """Refuse impossible data; the first `known` prompt ids were validated with an earlier turn."""
+    """Refuse impossible data; the first `known` prompt ids are known to be possible."""
     if not turn.prompt_ids or not turn.completion_ids:
         missing = "completion" if turn.prompt_ids else "prompt"
         raise TokenDataError(f"the engine returned no {missing} token ids", hint="switch on token ids in the engine")

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from hermes_core.execution import JsonValue, ToolCall, ToolResult
     from hermes_core.models import FinishReason, MalformedCall, Message, TurnTokens, Usage
 
-__all__ = ["AGENT_OUTCOMES", "INFRASTRUCTURE_OUTCOMES", "Outcome", "Segment", "Step", "Trajectory"]
+__all__ = ["AGENT_OUTCOMES", "INFRASTRUCTURE_OUTCOMES", "Outcome", "Segment", "Step", "Trajectory", "TurnSpan"]
 
 Outcome = Literal[
     "completed",
     "max_steps",
+    "max_tokens",
     "context_exceeded",
     "timed_out",
     "agent_error",
@@ -25,7 +26,7 @@ Outcome = Literal[
     "cancelled",
 ]
 AGENT_OUTCOMES: frozenset[Outcome] = frozenset(
-    ("completed", "max_steps", "context_exceeded", "timed_out", "agent_error")
+    ("completed", "max_steps", "max_tokens", "context_exceeded", "timed_out", "agent_error")
 )
 """The agent's own doing: scored."""
 INFRASTRUCTURE_OUTCOMES: frozenset[Outcome] = frozenset(
@@ -50,6 +51,15 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnSpan:
+    """Where a turn lies: its prompt is `segments[segment].ids[:start]`, its completion `ids[start:end]`."""
+
+    segment: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One assistant turn and what its calls gave back.
 
@@ -60,6 +70,7 @@ class Step:
         finish_reason: Why the turn ended.
         usage: Token counts, if given.
         tokens: Exact tokens of the turn, if the engine returns them.
+        span: Where they lie in the trajectory's segments, if that is known.
         metadata: Facts of the model's response.
         model_s: Seconds that the model took.
         tools_s: Seconds that the tool calls took.
@@ -71,6 +82,7 @@ class Step:
     finish_reason: FinishReason = "unknown"
     usage: Usage | None = None
     tokens: TurnTokens | None = None
+    span: TurnSpan | None = field(default=None, compare=False)
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     model_s: float = 0.0
     tools_s: float = 0.0
@@ -79,6 +91,13 @@ class Step:
     def calls(self) -> tuple[ToolCall, ...]:
         """The tool calls of this turn."""
         return self.message.tool_calls
+
+    @property
+    def sampled_tokens(self) -> int:
+        """How many tokens the model sampled, as far as it says; 0 where it does not."""
+        if self.tokens is not None:
+            return len(self.tokens.completion_ids)
+        return self.usage.completion_tokens if self.usage is not None else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,6 @@ class _PlayedSolution:
     def __init__(self, turns: tuple[AssistantTurn, ...]) -> None:
         self._turns = iter(turns)
 
-    async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+    async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
         """Say the next turn; after the last one, a final answer that is empty."""
         return next(self._turns, AssistantTurn("", finish_reason="stop"))

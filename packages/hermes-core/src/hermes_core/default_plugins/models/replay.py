@@ -110,7 +110,7 @@ class _Playback:
         self._turns = 0
         self._heard = 0
 
-    async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+    async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
         """Say the next recorded turn."""
         if self._recorded is None:
             self._recorded = await anyio.to_thread.run_sync(self._index.read, *self._key)

@@ -139,7 +139,7 @@ class _Recital:
         self._repeat_last = repeat_last
         self._next = 0
 
-    async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+    async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
         """Say the next turn."""
         number = min(self._next, len(self._turns) - 1) if self._repeat_last else self._next
         if number >= len(self._turns):

@@ -55,10 +55,10 @@ class TokenConversation:
         self._history = history
         self._heard: tuple[Message, ...] = ()
         self._said: Message | None = None
-        self._ids: tuple[int, ...] = ()
+        self._tokens: TurnTokens | None = None
         self._turns = 0
 
-    async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+    async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
         """Sample the next assistant turn.
 
         Raises:
@@ -66,24 +66,28 @@ class TokenConversation:
             TokenDataError: The engine gave no exact tokens.
             ModelError: The engine failed.
         """
-        prompt = await self._prompt(messages)
-        completion = await self._engine.generate(prompt, self._sampling())
+        prompt, after = await self._prompt(messages)
+        completion = await self._engine.generate(prompt, self._sampling(max_tokens))
         check_tokens(completion.ids, completion.logprobs, engine=self._engine.name, hint=self._engine.setting)
         parsed = self._form.parse(await self._text(completion))
         self._heard = tuple(messages)
         self._said = Message("assistant", parsed.content, tool_calls=parsed.calls)
-        self._ids = prompt + completion.ids
+        self._tokens = _tokens(prompt, completion, after)
         self._turns += 1
-        return _turn(prompt, completion, parsed)
+        return _turn(self._tokens, completion, parsed)
 
-    async def _prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """The ids so far and those of what came since; from the start again if the history was edited."""
-        if self._history == "append" and self._continues(messages):
+    async def _prompt(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], TurnTokens | None]:
+        """The ids so far and those of what came since, and what they begin with.
+
+        From the start again, and nothing, if the history was edited or is the template's.
+        """
+        last = self._tokens
+        if last is not None and self._history == "append" and self._continues(messages):
             news = plain_messages(self._form, messages[len(self._heard) + 1 :], ())
-            suffix = await suffix_ids(self._tokenizer, news, self._ids[-1])
+            suffix = await suffix_ids(self._tokenizer, news, last.completion_ids[-1])
             if suffix is not None:
-                return self._ids + suffix
-        return await opening_ids(self._tokenizer, plain_messages(self._form, messages, self._start.tools))
+                return last.prompt_ids + last.completion_ids + suffix, last
+        return await opening_ids(self._tokenizer, plain_messages(self._form, messages, self._start.tools)), None
 
     def _continues(self, messages: Sequence[Message]) -> bool:
         heard = len(self._heard)
@@ -91,9 +95,9 @@ class TokenConversation:
             return False
         return _spoken(messages[heard]) == _spoken(self._said)
 
-    def _sampling(self) -> Sampling:
-        """With a seed of this turn's own: the samples of a group must differ."""
-        sampling = self._start.sampling
+    def _sampling(self, max_tokens: int | None) -> Sampling:
+        """What is left of a budget, and a seed of this turn's own: the samples of a group must differ."""
+        sampling = self._start.sampling.within(max_tokens)
         if sampling.seed is None:
             return sampling
         of = f"{sampling.seed}/{self._start.task_id}/{self._start.sample_index}/{self._turns}"
@@ -109,21 +113,26 @@ class TokenConversation:
         return text[: min(ends)] if ends else text
 
 
-def _turn(prompt: tuple[int, ...], completion: Completion, parsed: ParsedText) -> AssistantTurn:
+def _tokens(prompt: tuple[int, ...], completion: Completion, after: TurnTokens | None) -> TurnTokens:
+    return TurnTokens(
+        prompt_ids=prompt,
+        completion_ids=completion.ids,
+        logprobs=completion.logprobs,
+        logprobs_mode=completion.logprobs_mode,
+        constrained=completion.constrained,
+        policy_version=completion.policy_version,
+        after=after,
+    )
+
+
+def _turn(tokens: TurnTokens, completion: Completion, parsed: ParsedText) -> AssistantTurn:
     return AssistantTurn(
         content=parsed.content,
         tool_calls=parsed.calls,
         malformed=parsed.malformed,
         finish_reason=_finish_reason(completion, parsed),
-        usage=Usage(len(prompt), len(completion.ids)),
-        tokens=TurnTokens(
-            prompt_ids=prompt,
-            completion_ids=completion.ids,
-            logprobs=completion.logprobs,
-            logprobs_mode=completion.logprobs_mode,
-            constrained=completion.constrained,
-            policy_version=completion.policy_version,
-        ),
+        usage=Usage(len(tokens.prompt_ids), len(completion.ids)),
+        tokens=tokens,
         metadata=completion.metadata,
     )
 

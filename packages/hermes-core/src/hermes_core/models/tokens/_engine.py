@@ -61,5 +61,5 @@ class TokenEngine(Protocol):
 
 
 def is_neutral(sampling: Sampling) -> bool:
-    """Whether the sampling distribution is the model's own: temperature 1, no top-p."""
-    return sampling.temperature == 1.0 and sampling.top_p in (None, 1.0)
+    """Whether the sampling distribution is the model's own: temperature 1, nothing cut off."""
+    return sampling.temperature == 1.0 and not sampling.truncates

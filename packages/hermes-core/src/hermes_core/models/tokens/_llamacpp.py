@@ -34,7 +34,7 @@ class LlamaTokenizer:
         """Encode text."""
         body = {"content": text, "parse_special": special, "add_special": opening}
         found = (await self._post("/tokenize", body)).get("tokens")
-        if not isinstance(found, list) or not all(isinstance(one, int) for one in found):
+        if not isinstance(found, list) or not all(type(one) is int and one >= 0 for one in found):
             raise TokenDataError("llama.cpp answered /tokenize without token ids")
         return tuple(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hermes_core.default_plugins.models.engines._config import LlamacppConfig
@@ -10,9 +11,10 @@ from hermes_core.exceptions import ModelResponseError, TokenDataError
 from hermes_core.models.tokens import Completion, LlamaTokenizer, check_tokens, is_neutral, listed_logprob
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from hermes_core.default_plugins.models.engines._http import EngineServer
+    from hermes_core.default_plugins.models.engines._server import EngineServer
+    from hermes_core.default_plugins.models.engines._servers import EngineServers
     from hermes_core.models import LogprobsMode, Sampling
     from hermes_core.models.tokens import TokenEngine, Tokenizer
 
@@ -25,22 +27,25 @@ class LlamacppModel(EngineModel):
     Config = LlamacppConfig
     name = "llamacpp"
     title = "llama.cpp"
+    address = "http://127.0.0.1:8080"
 
     def __init__(self, config: LlamacppConfig | None = None) -> None:
         super().__init__(config or LlamacppConfig())
 
-    async def _connect(self, server: EngineServer) -> tuple[TokenEngine, Tokenizer]:
-        props = await server.get("/props")
-        settings = props.get("default_generation_settings")
-        if not isinstance(settings, dict):
-            raise ModelResponseError(f"{server.url} is no llama.cpp server", hint="start llama-server there")
-        self.model = str(props.get("model_alias") or props.get("model_path") or "").rpartition("/")[2]
-        context = self.config.context or settings.get("n_ctx")
-        own = LlamaTokenizer(server.post)
-        eos = props.get("eos_token")
+    async def _connect(self, servers: EngineServers) -> tuple[Callable[[], TokenEngine], Tokenizer]:
+        told = await servers.ask_all("/props")
+        for server, props in told:
+            if not isinstance(props.get("default_generation_settings"), dict):
+                raise ModelResponseError(f"{server.url} is no llama.cpp server", hint="start llama-server there")
+        self.model = self._agreed(
+            str(props.get("model_alias") or props.get("model_path") or "").rpartition("/")[2] for _, props in told
+        )
+        context = self._context(props["default_generation_settings"].get("n_ctx") for _, props in told)
+        own = LlamaTokenizer(servers.post)
+        eos = told[0][1].get("eos_token")
         ends = await own.encode(eos) if isinstance(eos, str) and eos else ()
-        tokenizer = self._folder_tokenizer() or LlamaTokenizer(server.post, frozenset(ends if len(ends) == 1 else ()))
-        return _Engine(server, self, context if isinstance(context, int) else None, own), tokenizer
+        tokenizer = self._folder_tokenizer() or LlamaTokenizer(servers.post, frozenset(ends if len(ends) == 1 else ()))
+        return partial(_Engine, servers, self, context, own), tokenizer
 
 
 class _Engine:
@@ -50,9 +55,10 @@ class _Engine:
     setting = "a newer llama-server honours return_tokens and n_probs in POST /completion"
 
     def __init__(
-        self, server: EngineServer, model: LlamacppModel, context: int | None, tokenizer: LlamaTokenizer
+        self, servers: EngineServers, model: LlamacppModel, context: int | None, tokenizer: LlamaTokenizer
     ) -> None:
-        self._server = server
+        self._servers = servers
+        self._before: EngineServer | None = None
         self._model = model
         self._context = context
         self._tokenizer = tokenizer
@@ -67,9 +73,9 @@ class _Engine:
             "post_sampling_probs": False,
             "cache_prompt": True,
             # Nothing but what was asked for: llama.cpp's defaults also cut by top-k and min-p.
-            "samplers": ["temperature", "top_p"],
-            "top_k": 0,
-            "min_p": 0.0,
+            "samplers": ["temperature", "top_k", "top_p", "min_p"],
+            "top_k": sampling.top_k or 0,
+            "min_p": sampling.min_p or 0.0,
             "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
             "stop": list(sampling.stop),
         }
@@ -77,7 +83,7 @@ class _Engine:
             body["temperature"] = sampling.temperature
         if sampling.seed is not None:
             body["seed"] = sampling.seed
-        answer = await self._server.post("/completion", body)
+        answer, self._before = await self._servers.complete("/completion", body, self._before)
         ids = answer.get("tokens")
         if not isinstance(ids, list) or not ids:
             raise TokenDataError("llama.cpp returned no sampled token ids", hint=self.setting)
@@ -112,7 +118,7 @@ class _Engine:
         letter = (await self._tokenizer.encode("a", special=False))[-1] if missing else 0
         fields: Mapping[str, object] = {}
         for at in missing:
-            known[at] = await listed_logprob(self._server.post, (*prompt, *ids[:at]), ids[at], letter, fields)
+            known[at] = await listed_logprob(self._servers.post, (*prompt, *ids[:at]), ids[at], letter, fields)
         return tuple(known[at] for at in range(len(ids)))
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from hermes_core.default_plugins.models.engines._http import EngineServer
+from hermes_core.config import first_variable
+from hermes_core.default_plugins.models.engines._servers import EngineServers
 from hermes_core.exceptions import ConfigError, ContextExceededError, UsageError
-from hermes_core.models import Model
-from hermes_core.models.tokens import FolderTokenizer, PrefixCheck, TokenConversation, check_prefix
+from hermes_core.models import Model, PromptedFormat
+from hermes_core.models.tokens import FolderTokenizer, PrefixCheck, TokenConversation, check_prefix, model_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from hermes_core.default_plugins.models.engines._config import EngineConfig
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineModel", "room"]
 
+_TOKENIZER_VARIABLES = ("ATROPOS_TOKENIZER_NAME",)
 _LOG = logging.getLogger(__name__)
 
 
@@ -38,6 +42,9 @@ class EngineModel(Model):
     title = ""
     """As errors call the engine."""
 
+    address = ""
+    """Where it usually is."""
+
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self.model = ""
@@ -45,7 +52,7 @@ class EngineModel(Model):
         self.prefix: PrefixCheck | None = None
         """What the chat template does to earlier turns; None before the model is entered."""
         self._stack = AsyncExitStack()
-        self._engine: TokenEngine | None = None
+        self._make_engine: Callable[[], TokenEngine] | None = None
         self._tokenizer: Tokenizer
 
     @property
@@ -54,8 +61,8 @@ class EngineModel(Model):
         return self.prefix is not None and self.prefix.preserving
 
     @abstractmethod
-    async def _connect(self, server: EngineServer) -> tuple[TokenEngine, Tokenizer]:
-        """Ask the server what it runs; make engine and tokenizer."""
+    async def _connect(self, servers: EngineServers) -> tuple[Callable[[], TokenEngine], Tokenizer]:
+        """Ask the servers what they run; return what makes an engine for each conversation, and the tokenizer."""
 
     def conversation(self, start: ConversationStart) -> Conversation:
         """Begin one trajectory's conversation.
@@ -63,9 +70,9 @@ class EngineModel(Model):
         Raises:
             UsageError: The model was not entered.
         """
-        if self._engine is None:
+        if self._make_engine is None:
             raise UsageError(f"the model {self.name!r} is not open", hint="use it as an async context manager")
-        return TokenConversation(self._engine, self._tokenizer, start, self._form(), history=self.config.history)
+        return TokenConversation(self._make_engine(), self._tokenizer, start, self._form(), history=self.config.history)
 
     async def __aenter__(self) -> Self:
         """Connect, and see what the server's chat template does to earlier turns.
@@ -73,15 +80,15 @@ class EngineModel(Model):
         Raises:
             ModelUnreachableError: Nothing answers.
             ModelResponseError: What answers is not that engine.
-            ConfigError: There is no tokenizer, or no such tool-call format.
+            ConfigError: There is no tokenizer, no such tool-call format, or the servers run different models.
         """
         form = self._form()
         async with AsyncExitStack() as stack:
-            server = await stack.enter_async_context(EngineServer(self.title, self.config))
-            engine, self._tokenizer = await self._connect(server)
+            servers = await stack.enter_async_context(EngineServers(self.title, self.config, self.address))
+            make_engine, self._tokenizer = await self._connect(servers)
             self.prefix = await check_prefix(self._tokenizer, form)
             self._stack = stack.pop_all()
-        self._engine = engine
+        self._make_engine = make_engine
         self.name = f"{type(self).name}:{self.model}" if self.model else type(self).name
         self._tell(self.prefix)
         return self
@@ -90,19 +97,36 @@ class EngineModel(Model):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close the connections."""
-        self._engine = None
+        self._make_engine = None
         await self._stack.aclose()
 
+    def _agreed(self, models: Iterable[str]) -> str:
+        """The one model that all servers run."""
+        named = sorted(set(models))
+        if len(named) > 1:
+            raise ConfigError(
+                f"the servers of {self.title} run different models: {', '.join(named)}",
+                hint="share requests among servers of one model only",
+            )
+        return named[0]
+
+    def _context(self, found: Iterable[object]) -> int | None:
+        """Tokens of one trajectory: what is configured, else the least that a server says."""
+        counts = [each for each in found if isinstance(each, int)]
+        return self.config.context or min(counts, default=None)
+
     def _folder_tokenizer(self) -> FolderTokenizer | None:
-        folder = self.config.tokenizer
-        return None if folder is None else FolderTokenizer(folder)
+        named = self.config.tokenizer or first_variable(_TOKENIZER_VARIABLES)
+        return None if named is None else FolderTokenizer(model_folder(Path(named)))
 
     def _form(self) -> ToolCallFormat:
         name = self.config.tool_call_format
         if name not in self.tool_call_formats:
             known = ", ".join(sorted(self.tool_call_formats))
             raise ConfigError(f"unknown tool-call format {name!r}", hint=f"registered: {known}")
-        return self.tool_call_formats[name]
+        form = self.tool_call_formats[name]
+        given = self.config.system_prompt
+        return form if given is None else PromptedFormat(form, given)
 
     def _tell(self, prefix: PrefixCheck) -> None:
         if prefix.preserving:

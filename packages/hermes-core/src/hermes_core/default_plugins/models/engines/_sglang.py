@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hermes_core.default_plugins.models.engines._config import SglangConfig
@@ -11,9 +12,10 @@ from hermes_core.exceptions import ModelResponseError, TokenDataError
 from hermes_core.models.tokens import Completion, check_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from hermes_core.default_plugins.models.engines._http import EngineServer
+    from hermes_core.default_plugins.models.engines._server import EngineServer
+    from hermes_core.default_plugins.models.engines._servers import EngineServers
     from hermes_core.models import LogprobsMode, Sampling
     from hermes_core.models.tokens import TokenEngine, Tokenizer
 
@@ -26,26 +28,28 @@ class SglangModel(EngineModel):
     Config = SglangConfig
     name = "sglang"
     title = "SGLang"
+    address = "http://127.0.0.1:30000"
 
     def __init__(self, config: SglangConfig | None = None) -> None:
         super().__init__(config or SglangConfig())
 
-    async def _connect(self, server: EngineServer) -> tuple[TokenEngine, Tokenizer]:
-        info = await server.get("/get_model_info")
-        path = info.get("model_path")
-        if not isinstance(path, str):
-            raise ModelResponseError(f"{server.url} is no SGLang server", hint="start SGLang there")
-        self.model = path.rstrip("/").rpartition("/")[2]
-        tokenizer = self._folder_tokenizer() or served_tokenizer(self.title, info.get("tokenizer_path") or path)
-        return _Engine(server, self), tokenizer
+    async def _connect(self, servers: EngineServers) -> tuple[Callable[[], TokenEngine], Tokenizer]:
+        told = await servers.ask_all("/get_model_info")
+        for server, info in told:
+            if not isinstance(info.get("model_path"), str):
+                raise ModelResponseError(f"{server.url} is no SGLang server", hint="start SGLang there")
+        self.model = self._agreed(info["model_path"].rstrip("/").rpartition("/")[2] for _, info in told)
+        served = told[0][1].get("tokenizer_path") or told[0][1]["model_path"]
+        return partial(_Engine, servers, self), self._folder_tokenizer() or served_tokenizer(self.title, served)
 
 
 class _Engine:
     name = "SGLang"
     setting = "see that POST /generate honours return_logprob (it is sent with every request)"
 
-    def __init__(self, server: EngineServer, model: SglangModel) -> None:
-        self._server = server
+    def __init__(self, servers: EngineServers, model: SglangModel) -> None:
+        self._servers = servers
+        self._before: EngineServer | None = None
         self._model = model
 
     async def generate(self, prompt_ids: tuple[int, ...], sampling: Sampling) -> Completion:
@@ -54,8 +58,8 @@ class _Engine:
         parameters: dict[str, object] = {
             "max_new_tokens": room(self.name, len(prompt_ids), config.context, sampling, config),
             "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
-            "top_k": -1,
-            "min_p": 0.0,
+            "top_k": sampling.top_k or -1,
+            "min_p": sampling.min_p or 0.0,
             "repetition_penalty": 1.0,
             "skip_special_tokens": False,
         }
@@ -66,7 +70,7 @@ class _Engine:
         }
         parameters |= {name: value for name, value in given.items() if value is not None}
         body = {"input_ids": list(prompt_ids), "sampling_params": parameters, "return_logprob": True}
-        answer = await self._server.post("/generate", body)
+        answer, self._before = await self._servers.complete("/generate", body, self._before)
         meta = answer.get("meta_info")
         if not isinstance(meta, dict):
             raise ModelResponseError("SGLang answered /generate without meta_info")
@@ -103,7 +107,7 @@ class _Engine:
         """SGLang's are taken after temperature, and before top-p cuts; greedy decoding has the model's own."""
         if self._model.config.logprobs_mode is not None:
             return self._model.config.logprobs_mode
-        if sampling.temperature is None or sampling.top_p not in (None, 1.0):
+        if sampling.temperature is None or sampling.truncates:
             return "unknown"
         return "processed" if sampling.temperature > 0 else "raw"
 

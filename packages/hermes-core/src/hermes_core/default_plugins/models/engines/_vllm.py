@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from hermes_core.config import first_variable
 from hermes_core.default_plugins.models.engines._config import VllmConfig
 from hermes_core.default_plugins.models.engines._model import EngineModel, room
 from hermes_core.exceptions import ConfigError, ModelResponseError, TokenDataError
 from hermes_core.models.tokens import Completion, FolderTokenizer, check_tokens, is_neutral
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from hermes_core.default_plugins.models.engines._http import EngineServer
+    from hermes_core.default_plugins.models.engines._server import EngineServer
+    from hermes_core.default_plugins.models.engines._servers import EngineServers
     from hermes_core.models import LogprobsMode, Sampling
     from hermes_core.models.tokens import TokenEngine, Tokenizer
 
 __all__ = ["VllmModel"]
+
+_MODEL_VARIABLES = ("ATROPOS_SERVER_MODEL", "LLM_MODEL", "LOCAL_LLM_MODEL")
 
 
 class VllmModel(EngineModel):
@@ -26,23 +31,29 @@ class VllmModel(EngineModel):
     Config = VllmConfig
     name = "vllm"
     title = "vLLM"
+    address = "http://127.0.0.1:8000"
 
     def __init__(self, config: VllmConfig | None = None) -> None:
         super().__init__(config or VllmConfig())
 
-    async def _connect(self, server: EngineServer) -> tuple[TokenEngine, Tokenizer]:
-        config = cast("VllmConfig", self.config)
-        listed = (await server.get("/v1/models")).get("data")
-        found = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-        cards = [one for one in found if config.model in (None, one.get("id"))]
-        if not cards:
-            known = ", ".join(str(one.get("id")) for one in found) or "none"
-            raise ModelResponseError(f"vLLM at {server.url} does not serve {config.model!r}", hint=f"it lists: {known}")
-        card = cards[0]
-        self.model = str(card.get("id"))
-        context = config.context or card.get("max_model_len")
-        tokenizer = self._folder_tokenizer() or served_tokenizer(self.title, card.get("root"))
-        return _Engine(server, self, context if isinstance(context, int) else None), tokenizer
+    async def _connect(self, servers: EngineServers) -> tuple[Callable[[], TokenEngine], Tokenizer]:
+        named = cast("VllmConfig", self.config).model or first_variable(_MODEL_VARIABLES)
+        cards = [_card(server, answer, named) for server, answer in await servers.ask_all("/v1/models")]
+        self.model = self._agreed(str(card.get("id")) for card in cards)
+        context = self._context(card.get("max_model_len") for card in cards)
+        tokenizer = self._folder_tokenizer() or served_tokenizer(self.title, cards[0].get("root"))
+        return partial(_Engine, servers, self, context), tokenizer
+
+
+def _card(server: EngineServer, answer: Mapping[str, Any], named: str | None) -> dict[str, Any]:
+    """What a server says of the model that is named, or of its first one."""
+    listed = answer.get("data")
+    found = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    for one in found:
+        if named in (None, one.get("id")):
+            return one
+    known = ", ".join(str(one.get("id")) for one in found) or "none"
+    raise ModelResponseError(f"vLLM at {server.url} does not serve {named!r}", hint=f"it lists: {known}")
 
 
 def served_tokenizer(engine: str, folder: object) -> FolderTokenizer:
@@ -66,8 +77,9 @@ class _Engine:
         "--return-tokens-as-token-ids; --logprobs-mode processed_logprobs makes logprobs those of the sampler"
     )
 
-    def __init__(self, server: EngineServer, model: VllmModel, context: int | None) -> None:
-        self._server = server
+    def __init__(self, servers: EngineServers, model: VllmModel, context: int | None) -> None:
+        self._servers = servers
+        self._before: EngineServer | None = None
         self._model = model
         self._config = cast("VllmConfig", model.config)
         self._context = context
@@ -82,7 +94,8 @@ class _Engine:
             path = "/v1/completions"
             more = {"return_token_ids": True, "return_tokens_as_token_ids": True}
             body = {"prompt": list(prompt_ids), **settings, **more}
-        answer = await self._server.post(path, {"model": self._model.model, **body})
+        body["model"] = self._model.model
+        answer, self._before = await self._servers.complete(path, body, self._before)
         choices = answer.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(choice, dict):
@@ -107,8 +120,8 @@ class _Engine:
             "logprobs": 1,
             # Nothing but what was asked for: vLLM takes what is not said from the model's generation_config.json.
             "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
-            "top_k": -1,
-            "min_p": 0.0,
+            "top_k": sampling.top_k or -1,
+            "min_p": sampling.min_p or 0.0,
             "repetition_penalty": 1.0,
             "skip_special_tokens": False,
         }

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
 
 from hermes_core.config import first_variable
+from hermes_core.default_plugins.models._addresses import Addresses, separated
 from hermes_core.default_plugins.models.openai._providers import OPENAI, Provider
 from hermes_core.exceptions import ConfigError
 
@@ -31,7 +32,7 @@ class OpenAIConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_url: str | tuple[str, ...] | None = None
+    base_url: Addresses = None
     """Where it is, with or without `/v1`; several, as a list or separated by commas, share the requests. By default
     from ATROPOS_SERVER_BASE_URL, OPENAI_BASE_URL, LOCAL_LLM_BASE_URL, LLM_BASE_URL, else 127.0.0.1:8080; for
     `openrouter` and `nous` from OPENROUTER_BASE_URL and NOUS_BASE_URL, else their services."""
@@ -47,6 +48,10 @@ class OpenAIConfig(BaseModel):
     tool_call_format: str = "structured"
     """`structured` uses the API's `tool_calls`; the name of a text format ("hermes") writes tools into the prompt and
     reads calls out of the text, for endpoints that know no tools."""
+
+    system_prompt: str | None = None
+    """Instead of a text format's own prompt, where tools are enabled; `{tools}` in it becomes the tools, one line of
+    JSON each. What the environment says follows it."""
 
     stream: bool = False
     """Have answers streamed, for endpoints and proxies that cut long silences; the turns are the same."""
@@ -70,14 +75,6 @@ class OpenAIConfig(BaseModel):
 
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
     """Further fields of each request, as the endpoint knows them (top_k, min_p, …)."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _apart(cls, given: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        urls = _separated(given) if isinstance(given, str) else given
-        if urls is not None and not (urls and all(url.strip() for url in urls)):
-            raise ValueError("an address is empty")
-        return urls if urls is None or len(urls) > 1 else urls[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +131,7 @@ def endpoints_of(config: OpenAIConfig, provider: Provider = OPENAI) -> tuple[End
         raise ConfigError(f"no key for {provider.name}", hint=f"set {names}, in the environment or in ~/.hermes/.env")
     given = config.base_url or first_variable(provider.base_url_variables) or provider.base_url
     model = config.model or first_variable(provider.model_variables)
-    urls = dict.fromkeys(_with_version(url) for url in (_separated(given) if isinstance(given, str) else given))
+    urls = dict.fromkeys(map(_with_version, separated(given)))
     return tuple(Endpoint(url, model, SecretStr(key or DEFAULT_KEY)) for url in urls)
 
 
@@ -165,10 +162,6 @@ def _number(variables: tuple[str, ...], default: float) -> float:
             raise ConfigError(f"{name} is no number of seconds: {text!r}")
         return number
     return default
-
-
-def _separated(urls: str) -> tuple[str, ...]:
-    return tuple(url.strip() for url in urls.split(","))
 
 
 def _with_version(url: str) -> str:

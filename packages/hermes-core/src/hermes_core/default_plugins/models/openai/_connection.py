@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import anyio
 import openai
 
-from hermes_core.default_plugins.models.openai._dumps import Dump
+from hermes_core.default_plugins.models._balance import Health
+from hermes_core.default_plugins.models._dumps import Dump
+from hermes_core.default_plugins.models._heartbeat import with_heartbeat
 from hermes_core.default_plugins.models.openai._errors import answer_of, mapped_errors, unreachable
-from hermes_core.default_plugins.models.openai._heartbeat import with_heartbeat
 from hermes_core.default_plugins.models.openai._stream import assembled
 from hermes_core.default_plugins.models.openai._wire import UnusableAnswerError, listed_models
 from hermes_core.exceptions import ModelError
@@ -17,38 +18,29 @@ from hermes_core.exceptions import ModelError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from hermes_core.default_plugins.models._dumps import Dumps
     from hermes_core.default_plugins.models.openai._config import Endpoint, OpenAIConfig, Pace
-    from hermes_core.default_plugins.models.openai._dumps import Dumps
 
 __all__ = ["Connection"]
 
 _LOOK_S = 10.0
 _CONNECT_S = 10.0
-_LONGEST_REST_S = 60.0
 
 
-class Connection:
+class Connection(Health):
     """Requests to one endpoint, a bounded number at once, and how it fares. An async context manager.
 
     The SDK's own retries are off, because they do not count towards a deadline for each attempt.
     """
 
     def __init__(self, endpoint: Endpoint, config: OpenAIConfig, pace: Pace, dumps: Dumps | None) -> None:
+        super().__init__(config.max_concurrency)
         self.endpoint = endpoint
         self.model = endpoint.model or ""
         self.listed: list[str] = []
-        self.worked = False
-        """Whether it ever completed anything."""
-        self.waiting = 0
-        """Requests that are on their way, or wait for their turn."""
-        self.taken = 0
-        """Requests in all."""
-        self.rests_until = 0.0
-        """Until when it had better be left alone, on the event loop's clock."""
         self._config = config
         self._pace = pace
         self._dumps = dumps
-        self._failures = 0
         self._client: openai.AsyncOpenAI | None = None
         self._places: anyio.Semaphore
 
@@ -72,21 +64,6 @@ class Connection:
         if client is not None:
             with anyio.move_on_after(2, shield=True):
                 await client.close()
-
-    @property
-    def full(self) -> bool:
-        """Whether a further request would have to wait."""
-        return self.waiting >= self._config.max_concurrency
-
-    def succeeded(self) -> None:
-        """It completed something."""
-        self.worked, self._failures, self.rests_until = True, 0, 0.0
-
-    def failed(self, wait_s: float) -> None:
-        """It did not: leave it alone for a while, longer each time, and at least for so many seconds."""
-        self._failures += 1
-        rest_s = max(wait_s, min(_LONGEST_REST_S, 2.0 ** min(self._failures, 10)))
-        self.rests_until = anyio.current_time() + rest_s
 
     async def look(self) -> None:
         """See that it answers, and choose the first model that it lists if none is named.
@@ -116,14 +93,10 @@ class Connection:
             UnusableAnswerError: The answer broke off.
             TimeoutError: It took too long.
         """
-        self.waiting += 1
-        self.taken += 1
-        try:
+        with self.asked():
             async with self._places:
                 what = f"{self.model} at {self.endpoint.shown}"
                 return await with_heartbeat(lambda: self._in_time(request), self._pace.heartbeat_s, what)
-        finally:
-            self.waiting -= 1
 
     async def _in_time(self, request: dict[str, object]) -> str:
         request = {"model": self.model, **request}
@@ -131,7 +104,8 @@ class Connection:
             request |= {"stream": True, "stream_options": {"include_usage": True}}
         if self._dumps is None:
             return await self._sent(request, Dump())
-        async with self._dumps.of(self.endpoint, {**request, **self._config.extra_body}) as dump:
+        url, body = f"{self.endpoint.shown}/chat/completions", {**request, **self._config.extra_body}
+        async with self._dumps.of(url, body, self.endpoint.without_key) as dump:
             return await self._sent(request, dump)
 
     async def _sent(self, request: dict[str, object], dump: Dump) -> str:

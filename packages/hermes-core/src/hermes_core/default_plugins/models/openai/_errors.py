@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import random
-import re
-import time
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import openai
 
+from hermes_core.default_plugins.models._retries import delay_s, is_passing, speaks_of_context
 from hermes_core.default_plugins.models.openai._wire import UnusableAnswerError
 from hermes_core.exceptions import ConfigError, ContextExceededError, ModelResponseError, ModelUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from hermes_core.default_plugins.models.openai._config import Endpoint
     from hermes_core.exceptions import HermesError
@@ -27,13 +24,6 @@ FAULTS = (openai.OpenAIError, UnusableAnswerError, TimeoutError)
 
 _BODY_KEPT = 20_000
 _LISTED_KEPT = 10
-_LONGEST_WAIT_S = 60.0
-_CONTEXT = re.compile(
-    r"context[ _-]?(?:length|window|size)|maximum (?:context|model|input|prompt) ?length|max_model_len|"
-    r"prompt is too long|input is too long|too many (?:input |prompt )?tokens|"
-    r"reduce the length of the (?:messages|prompt)",
-    re.IGNORECASE,
-)
 
 
 @contextmanager
@@ -89,18 +79,15 @@ def retry_delay(error: Exception, attempt: int) -> float | None:
         if attempt:  # a whole deadline is long, and two of them are enough
             return None
     elif isinstance(error, openai.APIStatusError):
-        if not _is_passing(error.status_code) or _CONTEXT.search(answer_of(error)):
+        if not is_passing(error.status_code, answer_of(error)):
             return None
-        asked = _retry_after(error.response.headers)
-        if asked is not None:
-            return asked + random.uniform(0, 0.1)
+        return delay_s(attempt, error.response.headers)
     elif isinstance(error, UnusableAnswerError):
-        if error.status is not None and not _is_passing(error.status):
+        if error.status is not None and not is_passing(error.status):
             return None
     elif not isinstance(error, openai.APIConnectionError):
         return None
-    # Jitter keeps clients that failed together from coming back together.
-    return min(8.0, 0.5 * 2.0**attempt) * random.uniform(0.5, 1.0)
+    return delay_s(attempt)
 
 
 def answer_of(error: openai.APIStatusError) -> str:
@@ -112,31 +99,9 @@ def answer_of(error: openai.APIStatusError) -> str:
         return error.message
 
 
-def _is_passing(status: int) -> bool:
-    return status in (408, 409, 425, 429) or status >= 500
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an endpoint wants to be left alone, at most a minute of them; None if it does not say."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        given = headers.get(name)
-        if given is None:
-            continue
-        try:
-            seconds = float(given) * unit
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(given).timestamp() - time.time()
-            except ValueError:
-                continue
-        if seconds == seconds:  # NaN is a number to `float`
-            return min(_LONGEST_WAIT_S, max(0.0, seconds))
-    return None
-
-
 def _refused(endpoint: Endpoint, status: int | None, body: str, listed: Sequence[str], worked: bool) -> HermesError:
     said = _excerpt(endpoint, body)
-    if status in (400, 413, 422, 500) and _CONTEXT.search(body):
+    if status in (400, 413, 422, 500) and speaks_of_context(body):
         return ContextExceededError(f"{endpoint.shown}: {said}")
     # A 403 may be about one conversation (moderation), so it never ends a run.
     kind = ConfigError if status in (401, 404) and not worked else ModelResponseError

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from hermes_core.default_plugins.models._balance import awake, choose
+from hermes_core.default_plugins.models._dumps import Dumps
 from hermes_core.default_plugins.models.openai._config import OpenAIConfig, endpoints_of, pace_of
 from hermes_core.default_plugins.models.openai._connection import Connection
-from hermes_core.default_plugins.models.openai._dumps import Dumps
 from hermes_core.default_plugins.models.openai._errors import FAULTS, mapped_errors, retry_delay, unreachable
 from hermes_core.default_plugins.models.openai._providers import NOUS, OPENAI, OPENROUTER
 from hermes_core.default_plugins.models.openai._wire import (
@@ -21,8 +22,8 @@ from hermes_core.default_plugins.models.openai._wire import (
     tool_to_wire,
     turn_from_wire,
 )
-from hermes_core.exceptions import ConfigError, ModelError, ModelUnreachableError
-from hermes_core.models import Model, plain_messages
+from hermes_core.exceptions import ConfigError, ModelError, ModelResponseError, ModelUnreachableError
+from hermes_core.models import Model, PromptedFormat, plain_messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,9 +112,11 @@ class OpenAIModel(Model):
             ContextExceededError: The conversation does not fit.
             ConfigError: The endpoint refuses the key or does not know the model, and never completed anything.
         """
+        if not self._connections:
+            raise ModelError(f"the {self.provider.name} model is not open", hint="enter it first: async with model")
         attempt = 0
         while True:
-            connection = self._chosen(before)
+            connection = choose(self._connections, before)
             try:
                 turn = turn_from_wire(await connection.post(request), form)
             except FAULTS as error:
@@ -127,23 +130,8 @@ class OpenAIModel(Model):
                 connection.succeeded()
                 return turn, connection
             attempt += 1
-            if not self._awake():
+            if not awake(self._connections):
                 await anyio.sleep(delay)
-
-    def _chosen(self, before: Connection | None) -> Connection:
-        if not self._connections:
-            raise ModelError(f"the {self.provider.name} model is not open", hint="enter it first: async with model")
-        awake = self._awake()
-        if not awake:
-            return min(self._connections, key=lambda each: each.rests_until)
-        free = [each for each in awake if not each.full] or awake
-        if before in free:
-            return before
-        return min(free, key=lambda each: (each.waiting, each.taken))
-
-    def _awake(self) -> list[Connection]:
-        now = anyio.current_time()
-        return [each for each in self._connections if each.rests_until <= now]
 
     async def _look(self, connections: Sequence[Connection]) -> None:
         missing: list[Connection] = []
@@ -170,13 +158,19 @@ class OpenAIModel(Model):
             connection.model = model
 
     def _form(self) -> ToolCallFormat | None:
-        name = self.config.tool_call_format
+        name, given = self.config.tool_call_format, self.config.system_prompt
         if name == "structured":
+            if given is not None:
+                raise ConfigError(
+                    "structured tool calls have no prompt that system_prompt could replace",
+                    hint="add -M tool_call_format=hermes, or let the environment say it",
+                )
             return None
         if name not in self.tool_call_formats:
             known = ", ".join(sorted(self.tool_call_formats))
             raise ConfigError(f"unknown tool-call format {name!r}", hint=f"structured, or a text format: {known}")
-        return self.tool_call_formats[name]
+        form = self.tool_call_formats[name]
+        return form if given is None else PromptedFormat(form, given)
 
 
 class OpenRouterModel(OpenAIModel):
@@ -199,16 +193,22 @@ class _Chat:
         self._form = form.for_tools(start.tools) if form else None
         self._tools = start.tools
         self._connection: Connection | None = None
-        self._settings = sampling_to_wire(start.sampling)
+        self._sampling = start.sampling
+        self._settings: dict[str, object] = {}
         if form is None and start.tools:
             self._settings["tools"] = [tool_to_wire(tool) for tool in start.tools]
 
-    async def respond(self, messages: Sequence[Message]) -> AssistantTurn:
+    async def respond(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> AssistantTurn:
         """Say the next turn."""
         if self._form is None:
             told = [message_to_wire(message) for message in messages]
         else:
             told = plain_to_wire(plain_messages(self._form, messages, self._tools))
-        request = {"messages": told, **self._settings}
+        request = {"messages": told, **sampling_to_wire(self._sampling.within(max_tokens)), **self._settings}
         turn, self._connection = await self._model.complete(request, self._form, self._connection)
+        if max_tokens is not None and turn.usage is None:
+            raise ModelResponseError(
+                f"{self._connection.endpoint.shown} does not say how many tokens a turn has, and there is a budget",
+                hint="leave the limit max_tokens out, or bound each turn by the sampling's max_tokens",
+            )
         return turn

@@ -74,6 +74,8 @@ def sampling_to_wire(sampling: Sampling) -> dict[str, object]:
     given: dict[str, object] = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
         "max_tokens": sampling.max_tokens,
         "stop": list(sampling.stop) or None,
         "seed": sampling.seed,

@@ -17,10 +17,8 @@ import anyio.to_thread
 from hermes_core.exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
-
-    from hermes_core.default_plugins.models.openai._config import Endpoint
 
 __all__ = ["Dump", "Dumps"]
 
@@ -63,13 +61,19 @@ class Dumps:
             raise ConfigError(f"cannot write to {self.folder}: {error.strerror}") from None
 
     @asynccontextmanager
-    async def of(self, endpoint: Endpoint, body: Mapping[str, object]) -> AsyncIterator[Dump]:
-        """Write a request down before it is sent, so that one that hangs is there too, and again with its answer."""
+    async def of(self, url: str, body: Mapping[str, object], without_key: Callable[[str], str]) -> AsyncIterator[Dump]:
+        """Write a request down before it is sent, so that one that hangs is there too, and again with its answer.
+
+        Args:
+            url: Where it goes, without credentials.
+            body: What is sent, by POST.
+            without_key: Takes the key out of a text.
+        """
         path = self.folder / f"{self._series}-{next(self._numbers):06d}.json"
-        sent = endpoint.without_key(json.dumps(body, ensure_ascii=False))
+        sent = without_key(json.dumps(body, ensure_ascii=False))
         record: dict[str, object] = {
             "method": "POST",
-            "url": f"{endpoint.shown}/chat/completions",
+            "url": url,
             "body": dict(body) if len(sent) <= _LONGEST else None,
             **({} if len(sent) <= _LONGEST else {"body_cut": sent[:_LONGEST]}),
             "answer": None,
@@ -79,22 +83,22 @@ class Dumps:
             "duration_s": None,
         }
         started = time.monotonic()
-        await self._write(path, endpoint, record)
+        await self._write(path, record, without_key)
         dump = Dump()
         try:
             yield dump
         except Exception as error:
-            record["error"] = endpoint.without_key(f"{type(error).__name__}: {error}")[:_LONGEST]
+            record["error"] = without_key(f"{type(error).__name__}: {error}")[:_LONGEST]
             raise
         finally:
             record |= {"status": dump.status, "duration_s": round(time.monotonic() - started, 3)}
             if dump.answer is not None:
-                record["answer"] = endpoint.without_key(dump.answer)[:_LONGEST]
+                record["answer"] = without_key(dump.answer)[:_LONGEST]
             with anyio.CancelScope(shield=True):
-                await self._write(path, endpoint, record)
+                await self._write(path, record, without_key)
 
-    async def _write(self, path: Path, endpoint: Endpoint, record: Mapping[str, object]) -> None:
-        text = endpoint.without_key(json.dumps(record, ensure_ascii=False, indent=1))
+    async def _write(self, path: Path, record: Mapping[str, object], without_key: Callable[[str], str]) -> None:
+        text = without_key(json.dumps(record, ensure_ascii=False, indent=1))
         await anyio.to_thread.run_sync(_write_private, path, text)
 
 
