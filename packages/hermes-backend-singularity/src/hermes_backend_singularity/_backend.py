@@ -192,4 +192,10 @@ class SingularityBackend:
 
 
 def _private(scratch: Path, name: str) -> Path:
-    return make_private(make_private(scratch, SCRATCH_SETTING) / name, SCRATCH_SETTING)
+    folder = make_private(make_private(scratch, SCRATCH_SETTING) / name, SCRATCH_SETTING)
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        raise BackendUnavailableError(
+            f"no program may be run from {scratch} (it is mounted noexec)",
+            hint=f"choose another folder: -B {SCRATCH_SETTING}=FOLDER",
+        )
+    return folder
