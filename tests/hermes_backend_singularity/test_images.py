@@ -88,7 +88,9 @@ def made(folder: Path | None) -> list[str]:
     )
 
 
-async def test_a_source_is_converted_once_and_needs_nothing_of_hermes_in_it(tiny: SingularityConfig) -> None:
+async def test_a_source_is_converted_once_and_needs_nothing_of_hermes_in_it(
+    tiny: SingularityConfig, archive: Path
+) -> None:
     async with (
         SingularityBackend(tiny) as backend,
         DefaultSlotPool(backend, PoolConfig(slots_per_sandbox=2)) as pool,
@@ -105,6 +107,9 @@ async def test_a_source_is_converted_once_and_needs_nothing_of_hermes_in_it(tiny
         await backend.start(SandboxSpec(slots=1), "owner", "one")
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert (made(tiny.cache_dir), made(tiny.scratch_dir)) == ([converted], [unpacked])
+    os.utime(archive)
+    async with SingularityBackend(tiny):
+        assert len(made(tiny.cache_dir)) == 2, "another archive, by its time"
 
 
 async def test_variables_of_the_image_are_those_of_its_slots(tiny: SingularityConfig) -> None:

@@ -91,7 +91,10 @@ class ImageStore:
 
     async def _prepare(self, image: str) -> Path:
         if is_source(image):
-            path = await self._have(self._cache() / f"{_key(image, image)}{SUFFIX}", image)
+            path = self._cache() / f"{_key(image, _version_of_source(image))}{SUFFIX}"
+            if _is_there(path):
+                _logger.info("image %s was converted before; to have it converted again, remove %s", image, path)
+            await self._have(path, image)
         else:
             path = _existing(image)
             if path.is_dir():
@@ -163,6 +166,15 @@ def sweep_images(scratch: Path) -> None:
 def _key(name: str, version: str) -> str:
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:]
     return f"{readable}-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
+
+
+def _version_of_source(image: str) -> str:
+    """Return what tells a source from others; archives are told by what they are like, all else by its name."""
+    try:
+        facts = Path(image.partition(":")[2].partition(":")[0]).stat()
+    except OSError:
+        return image
+    return f"{image} {facts.st_size} {facts.st_mtime_ns}"
 
 
 def _existing(image: str) -> Path:
