@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from sandboxd_client import Client, Daemon
 
@@ -101,10 +101,7 @@ def test_orphans_become_no_zombies(client: Client) -> None:
 
 def test_the_network_is_cut_off_or_shared_as_asked(client: Client) -> None:
     client.open(1, network="host")
-    count = "ls /sys/class/net 2>/dev/null; cat /proc/net/dev | tail -n +3 | wc -l"
-    assert client.sh(count).stdout == b"1\n"
-    host = len(Path("/proc/net/dev").read_text().splitlines()) - 2
-    assert int(client.sh(count, slot=1).stdout) == host
+    assert client.sh("ls /sys/class/net 2>/dev/null; tail -n +3 /proc/net/dev | wc -l").stdout == b"1\n"
     assert client.sh("cat /etc/resolv.conf").stdout == b""
     inside = client.sh("readlink /proc/self/ns/net", slot=1).stdout.decode().strip()
     assert inside == os.readlink("/proc/self/ns/net")

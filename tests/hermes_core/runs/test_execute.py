@@ -184,6 +184,7 @@ async def test_memory_does_not_grow_with_the_run(
 
 
 RUN_FOR_EVER = """
+import signal
 import sys
 import anyio
 from hermes_core.default_plugins.models import OracleModel
@@ -199,6 +200,7 @@ async def main():
     with RunDirectory.open(out, config, resume=True) as directory:
         await execute_run(Resources(DefaultBatchExecutor(), sums_tools), work, directory)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
 anyio.run(main)
 """
 
