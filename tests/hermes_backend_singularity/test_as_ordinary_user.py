@@ -83,6 +83,14 @@ def test_without_space_the_settings_are_named() -> None:
     assert "-B scratch_dir=FOLDER" in hint
 
 
+def test_a_disk_from_which_nothing_may_be_run_is_refused() -> None:
+    locked = "mkdir locked && mount -t tmpfs -o noexec,mode=1777 tmpfs locked"
+    kind, message, hint = start(ROOT_FOLDER, prepare=locked, further={"TMPDIR": str(WORLD / "locked")})
+    assert kind == "BackendUnavailableError"
+    assert "noexec" in message
+    assert hint == "choose another folder: -B scratch_dir=FOLDER"
+
+
 def test_root_is_told_to_be_somebody_else() -> None:
     done = subprocess.run(
         [sys.executable, "-c", START, str(ROOT_FOLDER), "unpack"], capture_output=True, text=True, check=True

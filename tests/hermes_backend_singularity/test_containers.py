@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import signal
@@ -341,12 +342,28 @@ async def test_slots_may_read_what_is_bound_and_nothing_else_of_this_machine(
         secret.unlink()
 
 
-async def test_a_bind_of_nothing_is_one_line(root_folder: str, scratch: Path, owner: str) -> None:
+async def test_gpus_are_handed_on(root_folder: str, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it can be seen without one: the engine's option is taken, and slots know which they may use."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+    config = SingularityConfig(image=root_folder, scratch_dir=scratch, nv=True)
+    assert SingularityBackend(config).capabilities.gpu
+    async with (
+        SingularityBackend(config) as backend,
+        DefaultSlotPool(backend, PoolConfig(slots_per_sandbox=1)) as pool,
+        DefaultBatchExecutor() as executor,
+    ):
+        slot = Slot(await pool.lease(LeaseRequest()), pool, executor, {})
+        seen = await slot.exec(
+            "echo $CUDA_VISIBLE_DEVICES $LD_LIBRARY_PATH; ls -d $LD_LIBRARY_PATH /dev/nvidia* 2>/dev/null"
+        )
+        devices = sorted(glob.glob("/dev/nvidia*"))
+        assert seen.stdout.split() == ["1,3", "/.singularity.d/libs", "/.singularity.d/libs", *devices]
+
+
+async def test_a_bind_of_nothing_is_one_line(root_folder: str, scratch: Path) -> None:
     config = SingularityConfig(image=root_folder, scratch_dir=scratch, binds=("/no/such/folder:/models",))
-    async with SingularityBackend(config) as backend:
-        with pytest.raises(BackendUnavailableError, match="mount source /no/such/folder doesn't exist"):
-            await backend.start(SPEC, owner, "one")
-        assert not await backend.list(owner)
+    with pytest.raises(BackendUnavailableError, match="mount source /no/such/folder doesn't exist"):
+        await SingularityBackend(config).__aenter__()
 
 
 async def test_a_scratch_folder_may_have_a_long_path(root_folder: str, scratch: Path, owner: str) -> None:

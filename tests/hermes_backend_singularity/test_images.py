@@ -88,7 +88,9 @@ def made(folder: Path | None) -> list[str]:
     )
 
 
-async def test_a_source_is_converted_once_and_needs_nothing_of_hermes_in_it(tiny: SingularityConfig) -> None:
+async def test_a_source_is_converted_once_and_needs_nothing_of_hermes_in_it(
+    tiny: SingularityConfig, archive: Path
+) -> None:
     async with (
         SingularityBackend(tiny) as backend,
         DefaultSlotPool(backend, PoolConfig(slots_per_sandbox=2)) as pool,
@@ -105,6 +107,9 @@ async def test_a_source_is_converted_once_and_needs_nothing_of_hermes_in_it(tiny
         await backend.start(SandboxSpec(slots=1), "owner", "one")
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert (made(tiny.cache_dir), made(tiny.scratch_dir)) == ([converted], [unpacked])
+    os.utime(archive)
+    async with SingularityBackend(tiny):
+        assert len(made(tiny.cache_dir)) == 2, "another archive, by its time"
 
 
 async def test_variables_of_the_image_are_those_of_its_slots(tiny: SingularityConfig) -> None:
@@ -247,9 +252,12 @@ async def test_what_nobody_uses_any_more_is_removed(tiny: SingularityConfig, roo
     (lock,) = (tiny.scratch_dir or Path()).glob(f"*/images/{name}.lock")
     left = lock.with_name(f"{name}.partial-0123.tmp")
     left.mkdir()
+    failed = lock.with_name("failed-0123456789abcdef.lock")
+    failed.touch()
     other = tiny.model_copy(update={"image": root_folder})
     async with SingularityBackend(other):
         assert made(tiny.scratch_dir) == [name]
+        assert not failed.exists()
     lock.write_text("1.0")
     async with SingularityBackend(other):
         assert made(tiny.scratch_dir) == []

@@ -7,9 +7,14 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.apptainer
 
@@ -43,6 +48,37 @@ def test_a_run_of_many_trajectories_loses_none(folder: Path, image: str) -> None
     assert len({(line["task_id"], line["sample_index"]) for line in lines}) == 256
     assert {line["backend"] for line in lines} == {"singularity"}
     assert not list(folder.glob("hermes-singularity-*/runs/*"))
+
+
+def test_a_run_that_is_killed_leaves_nothing_and_is_resumed(folder: Path, image: str) -> None:
+    size = ("--tasks", "32", "--group-size", "4", "--concurrency", "8")
+    command = ("run", "arithmetic", "--backend", "singularity", "-B", f"image={image}", "--model", "oracle", *size)
+    lines = folder / "out/trajectories.jsonl"
+    run = subprocess.Popen(
+        [sys.executable, "-c", "from hermes_core.cli import main; main()", *command, "--out", "out"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
+    wait_for(lambda: lines.exists() and len(lines.read_bytes().splitlines()) >= 10)
+    assert list(folder.glob("hermes-singularity-*/runs/*"))
+    run.kill()
+    run.wait()
+    wait_for(lambda: not list(folder.glob("hermes-singularity-*/runs/*")))
+    done = hermes(folder, *command, "--out", "out", "--resume")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert len(rows) == len({(row["task_id"], row["sample_index"]) for row in rows}) == 128
+    assert {row["reward"] for row in rows} == {1.0}
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_run_without_an_image_says_what_to_give(folder: Path) -> None:

@@ -99,7 +99,8 @@ class SingularityBackend:
             )
         engine = find_engine(self._config.executable)
         if self._config.image is None:
-            raise ConfigError("the backend 'singularity' needs an image", hint=f"-B image=…: {IMAGE_HINT}")
+            hint = f"-B image=…: {IMAGE_HINT}; -B image={TASK} if every task brings one"
+            raise ConfigError("the backend 'singularity' needs an image", hint=hint)
         self._limiter = CapacityLimiter(THREADS)
         scratch = scratch_folder(self._config)
         self._runs = await self._in_thread(partial(_private, scratch, RUNS))
@@ -191,4 +192,10 @@ class SingularityBackend:
 
 
 def _private(scratch: Path, name: str) -> Path:
-    return make_private(make_private(scratch, SCRATCH_SETTING) / name, SCRATCH_SETTING)
+    folder = make_private(make_private(scratch, SCRATCH_SETTING) / name, SCRATCH_SETTING)
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        raise BackendUnavailableError(
+            f"no program may be run from {scratch} (it is mounted noexec)",
+            hint=f"choose another folder: -B {SCRATCH_SETTING}=FOLDER",
+        )
+    return folder

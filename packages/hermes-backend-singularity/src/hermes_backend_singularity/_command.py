@@ -100,7 +100,8 @@ class Launch:
         # What bubblewrap wants to make a /dev, and is missing from that of a contained container.
         own = ("/dev/full", f"{runtime_folder}:{RUNTIME_INSIDE}:ro", *mounts)
         return [
-            *(os.fspath(self.engine), *GLOBAL, "exec", "--containall", "--no-home"),
+            # Slots need user namespaces anyway; with one the engine is the same whether it is installed set-uid or not.
+            *(os.fspath(self.engine), *GLOBAL, "exec", "--userns", "--containall", "--no-home"),
             *("--no-mount", "hostfs,bind-paths", "--pwd", "/"),
             *(argument for mount in (*own, *map(_read_only, self.config.binds)) for argument in ("--bind", mount)),
             *(("--nv",) if self.config.nv else ()),

@@ -39,6 +39,7 @@ _USER_NAMESPACES = (
 _HINTS = (
     ("no space left", "give another folder: -B scratch_dir=FOLDER (unpacked images, workspaces), -B cache_dir=FOLDER"),
     ("disk quota exceeded", "give another folder: -B scratch_dir=FOLDER, -B cache_dir=FOLDER"),
+    ("docker daemon socket", "let this user ask the Docker daemon (group docker), or give a .sif file"),
     ("fuse", "an unpacked image needs no FUSE: -B unpack=true; or let users open /dev/fuse"),
     ("could not parse reference", "sources are named as in docker://debian:12"),
     ("image format not recognized", "give a .sif file, a folder with a root file system, or docker://NAME"),

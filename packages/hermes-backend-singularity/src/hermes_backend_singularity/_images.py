@@ -91,7 +91,10 @@ class ImageStore:
 
     async def _prepare(self, image: str) -> Path:
         if is_source(image):
-            path = await self._have(self._cache() / f"{_key(image, image)}{SUFFIX}", image)
+            path = self._cache() / f"{_key(image, _version_of_source(image))}{SUFFIX}"
+            if _is_there(path):
+                _logger.info("image %s was converted before; to have it converted again, remove %s", image, path)
+            await self._have(path, image)
         else:
             path = _existing(image)
             if path.is_dir():
@@ -144,7 +147,7 @@ class ImageStore:
 
 def sweep_images(scratch: Path) -> None:
     """Remove images that are old and that nobody uses, and what killed processes left of others."""
-    names = {path.name.partition(PARTIAL)[0] for path in scratch.iterdir() if path.suffix != LOCK}
+    names = {path.name.removesuffix(LOCK).partition(PARTIAL)[0] for path in scratch.iterdir()}
     # Of what is converted, the lock is elsewhere.
     for target in (scratch / name for name in names if not name.endswith(SUFFIX)):
         lock = target.with_name(target.name + LOCK)
@@ -163,6 +166,15 @@ def sweep_images(scratch: Path) -> None:
 def _key(name: str, version: str) -> str:
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:]
     return f"{readable}-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
+
+
+def _version_of_source(image: str) -> str:
+    """Return what tells a source from others; archives are told by what they are like, all else by its name."""
+    try:
+        facts = Path(image.partition(":")[2].partition(":")[0]).stat()
+    except OSError:
+        return image
+    return f"{image} {facts.st_size} {facts.st_mtime_ns}"
 
 
 def _existing(image: str) -> Path:

@@ -193,7 +193,7 @@ class SingularitySandbox:
             await self._in_thread(partial(kill_marked, self._folder.mark, spare))
             with anyio.move_on_after(FORCE_S):
                 await process.wait()
-        if process.returncode is None:
+        if process.returncode is None or process.returncode < 0:  # a keeper that was killed ended nothing
             await self._in_thread(partial(kill_marked, self._folder.mark))
             await process.wait()
         with anyio.move_on_after(1):
