@@ -12,7 +12,14 @@ from pathlib import Path
 
 import nox
 
-PACKAGES = ("hermes-sandboxd", "hermes-core", "hermes-backend-docker", "hermes-envs", "hermes-model-llamacpp")
+PACKAGES = (
+    "hermes-sandboxd",
+    "hermes-core",
+    "hermes-backend-docker",
+    "hermes-backend-ssh",
+    "hermes-envs",
+    "hermes-model-llamacpp",
+)
 CONSTRAINTS = ("--constraint", "constraints.txt")
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "trio", "uv", "jinja2", "tokenizers")
 

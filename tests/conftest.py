@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import closing
 from typing import NoReturn
 
 import pytest
+
+SSH_PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
 
 pytest.register_assert_rewrite("hermes_core.testing.contract")
 
@@ -41,6 +44,8 @@ def _engines(request: pytest.FixtureRequest) -> None:
             cannot_run("namespaces", f"{check.reason} ({check.hint})")
     if request.node.get_closest_marker("docker") is not None:
         request.getfixturevalue("docker_base")
+    if request.node.get_closest_marker("ssh") is not None:
+        request.getfixturevalue("sshd")
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +65,12 @@ def docker_base() -> str:
     except docker.errors.DockerException as error:
         cannot_run("docker", f"no Docker engine: {error} ({hint})")
     return name
+
+
+@pytest.fixture(scope="session")
+def sshd() -> str:
+    """OpenSSH's server; tests start it themselves, on a port of their own."""
+    for program in ("ssh", "sshd", "ssh-keygen"):
+        if shutil.which(program, path=SSH_PATH) is None:
+            cannot_run("ssh", f"there is no {program} (run .ci/engines/ssh.sh, or apt-get install openssh-server)")
+    return str(shutil.which("sshd", path=SSH_PATH))
