@@ -72,6 +72,23 @@ def test_a_socket_in_the_working_folder(ended_by: signal.Signals) -> None:
         wait_until(lambda: os.listdir(folder) == [])
 
 
+def test_a_daemon_that_has_nobody_to_report_to_ends(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with tempfile.TemporaryDirectory(prefix="hermes-test-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        arguments = daemon_arguments(socket="s", state="state", capacity=1, bwrap=find_bubblewrap())
+        with (tmp_path / "errors").open("w") as errors:
+            process = subprocess.Popen(arguments, cwd=folder, stdout=writing, stderr=errors)
+        os.close(writing)
+        try:
+            assert process.wait(20) != 0
+            wait_until(lambda: os.listdir(folder) == [])
+        finally:
+            process.kill()
+            process.wait()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_everything(start: Callable[..., Daemon], number: signal.Signals) -> None:
     daemon = start()

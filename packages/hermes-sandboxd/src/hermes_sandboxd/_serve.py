@@ -61,6 +61,7 @@ def serve(arguments: argparse.Namespace) -> int:
     try:
         return _run(arguments, daemon_id, state, users, listener, zygote)
     finally:
+        zygote.close()  # which ends it, if it was not told to end
         os.waitpid(zygote_pid, 0)
         clean_up()
 
