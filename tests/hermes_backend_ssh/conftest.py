@@ -10,17 +10,18 @@ import subprocess
 import tempfile
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.conftest import cannot_run
 
 from hermes_backend_ssh import SshBackend, SshConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 ORDINARY = os.environ.get("HERMES_TEST_SSH_USER", "hermes-ssh")
 PATIENCE_S = 30.0
@@ -66,8 +67,18 @@ class Server:
 
 
 @contextmanager
-def serving(program: str, folder: Path, further: str = "", wrapper: tuple[str, ...] = ()) -> Iterator[Server]:
-    """Run a server on a free port; keys are made if the folder has none."""
+def serving(
+    program: str, folder: Path, further: str = "", wrapper: Sequence[str] = (), user: str | None = None
+) -> Iterator[Server]:
+    """Run a server on a free port; keys are made if the folder has none.
+
+    Args:
+        program: The server's.
+        folder: For its files.
+        further: Lines of its configuration.
+        wrapper: What it is started with.
+        user: Who runs it, if not this user.
+    """
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     for name in ("host_key", "key"):
@@ -81,9 +92,12 @@ def serving(program: str, folder: Path, further: str = "", wrapper: tuple[str, .
     public = " ".join((folder / "host_key.pub").read_text().split()[:2])
     with (folder / "known_hosts").open("a") as file:
         file.write(f"[127.0.0.1]:{port} {public}\n")
+    if user is not None:
+        for path in folder.iterdir():
+            shutil.chown(path, user)
     with (folder / f"log-{port}").open("w") as log:
         process = subprocess.Popen(
-            [*wrapper, program, "-D", "-e", "-f", configuration], stdin=subprocess.DEVNULL, stderr=log
+            [*wrapper, program, "-D", "-e", "-f", configuration], stdin=subprocess.DEVNULL, stderr=log, user=user
         )
     try:
         deadline = time.monotonic() + PATIENCE_S
@@ -111,6 +125,19 @@ def server(sshd: str) -> Iterator[Server]:
             yield server
 
 
+@pytest.fixture
+def serve(sshd: str) -> Iterator[Callable[..., Server]]:
+    """Starts servers that are unlike the shared one."""
+    with ExitStack() as stack:
+
+        def serve(further: str = "", **arguments: Any) -> Server:  # noqa: ANN401
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hermes-sshd-", dir="/tmp")))
+            folder.chmod(0o755)
+            return stack.enter_context(serving(sshd, folder, further, **arguments))
+
+        yield serve
+
+
 @pytest.fixture(scope="session")
 def ordinary() -> str:
     """An ordinary user who can log in: this one, unless this is root."""
@@ -119,7 +146,7 @@ def ordinary() -> str:
     try:
         pwd.getpwnam(ORDINARY)
     except KeyError:
-        pytest.fail(f"there is no user {ORDINARY} to log in as; .ci/engines/ssh.sh adds one")
+        cannot_run("ssh", f"there is no user {ORDINARY} to log in as (run .ci/engines/ssh.sh)")
     return ORDINARY
 
 
@@ -142,13 +169,8 @@ def there(place: Callable[[str], Path], ordinary: str) -> Iterator[Path]:
     """The folder of the ordinary user, in which no sandbox may be left."""
     folder = place(ordinary)
     yield folder
-    assert leftovers(folder) == []
-
-
-def leftovers(folder: Path) -> list[str]:
-    """What is there of sandboxes."""
     sandboxes = folder / "sandboxes"
-    return sorted(os.listdir(sandboxes)) if sandboxes.is_dir() else []
+    assert not sandboxes.is_dir() or os.listdir(sandboxes) == []
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import anyio
@@ -13,12 +15,13 @@ from hermes_backend_ssh._config import SshConfig
 from hermes_backend_ssh._connection import Connection
 from hermes_backend_ssh._runtime import check_machine, install
 from hermes_backend_ssh._sandbox import SshSandbox
+from hermes_backend_ssh._scripts import among_sandboxes, daemon
 from hermes_backend_ssh._upkeep import Upkeep
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
 from hermes_core.sandbox import ISOLATION_LEVELS, Capabilities, check_isolation, portable_runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -83,11 +86,9 @@ class SshBackend:
         self._connection = Connection(address, self._config.remote_dir)
         self._upkeep = Upkeep(address, self._config.remote_dir, self._connection.control)
         try:
-            await self._connected(self._connection)
-            await self._upkeep.clean(None)
-        except SandboxLostError as error:
-            await self._disconnect()
-            raise BackendUnavailableError(error.message, hint=error.hint) from error
+            with _here_and_now():
+                await self._connected(self._connection)
+                await self._upkeep.clean(None)
         except BaseException:
             await self._disconnect()
             raise
@@ -124,7 +125,7 @@ class SshBackend:
         try:
             with anyio.fail_after(START_S):
                 await sandbox.launch(self._config.isolation)
-                self._look_at(await sandbox.wait_ready())
+                await self._look_at(await sandbox.wait_ready(), self._connection)
         except TimeoutError:
             await sandbox.stop()
             raise SandboxLostError(f"the daemon of sandbox {name} did not come up within {START_S:g} s") from None
@@ -133,30 +134,39 @@ class SshBackend:
             raise
         return sandbox
 
-    def _look_at(self, level: str) -> None:
+    async def _look_at(self, level: str, connection: Connection) -> None:
         """See that slots are isolated well enough, and say it if they are less than they could be."""
         check_isolation(level, self._config.require_isolation, self.name)
-        assert self._connection is not None
-        address = self._connection.address
         if level == "none" and self._config.isolation != "none":
-            raise BackendUnavailableError(
-                f"isolated slots cannot be had on {address}",
-                hint="if agents may do there whatever the user may: -B isolation=none",
-            )
+            # A daemon with one slot would do it, as in a container; here agents would be the user of a whole machine.
+            raise await self._no_isolation(connection)
         if level != ISOLATION_LEVELS[0] and not self._warned:
             self._warned = True
             if level == "none":
-                _logger.warning("slots have no isolation: agents can do on %s whatever its user can", address)
+                _logger.warning(
+                    "slots have no isolation: agents can do on %s whatever its user can", connection.address
+                )
             elif self._config.isolation == "auto":
-                _logger.warning("slots on %s have the isolation level %r only", address, level)
+                _logger.warning("slots on %s have the isolation level %r only", connection.address, level)
+
+    async def _no_isolation(self, connection: Connection) -> BackendUnavailableError:
+        command = (*daemon(self._root, self._runtime.name), "check")
+        done = await connection.run(among_sandboxes(self._root, command))
+        report = json.loads(done.output or "{}")
+        return BackendUnavailableError(
+            f"isolated slots cannot be had on {connection.address}: {report.get('reason')}",
+            hint=f"there: {report.get('hint')}; or, if agents may do whatever the user may: -B isolation=none",
+        )
 
     async def list(self, owner: str | None = None) -> Sequence[SandboxInfo]:
         """Find what an owner left, or what every run of this user has there, by the state folders."""
-        return await self._find_upkeep().list(owner)
+        with _here_and_now():
+            return await self._find_upkeep().list(owner)
 
     async def cleanup(self, owner: str | None = None) -> Sequence[SandboxInfo]:
         """Remove the state folders and sockets there that no daemon has, and return whose they were."""
-        return await self._find_upkeep().clean(owner)
+        with _here_and_now():
+            return await self._find_upkeep().clean(owner)
 
     def _find_upkeep(self) -> Upkeep:
         if self._connection is not None:
@@ -188,3 +198,12 @@ class SshBackend:
             for sandbox in self._sandboxes:
                 sandbox.beat()
             await anyio.sleep(BEAT_S)
+
+
+@contextmanager
+def _here_and_now() -> Iterator[None]:
+    """Where nobody tries again, what is out of reach for now is so altogether."""
+    try:
+        yield
+    except SandboxLostError as error:
+        raise BackendUnavailableError(error.message, hint=error.hint) from error

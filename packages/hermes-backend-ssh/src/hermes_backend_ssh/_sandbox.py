@@ -31,6 +31,8 @@ __all__ = ["SILENCE_S", "SshSandbox"]
 
 SILENCE_S = 120.0
 """A daemon that hears nothing for so long ends: when the network is gone, no end arrives either."""
+REFUSED = (2, 126, 127)
+"""Exit statuses of a daemon, or of a shell, that cannot work with what it was given: trying again is of no use."""
 STOP_S = 10.0
 STDERR_LINES = 20
 STDERR_LINE = 500
@@ -254,11 +256,14 @@ class SshSandbox:
         await process.aclose()
 
     def _why_not_started(self) -> HermesError:
+        address = self._connection.address
         status = self._process.returncode if self._process is not None else None
-        if status == SSH_FAILED or status is None or status < 0:
-            return connection_error(self._said, self._connection.address)
-        said = [line.removeprefix("hermes-sandboxd: ") for line in self._said]
-        return place_error(said, self._connection.address, f"sandbox {self._name} cannot be started")
+        if status in REFUSED:
+            said = [line.removeprefix("hermes-sandboxd: ") for line in self._said]
+            return place_error(said, address, f"sandbox {self._name} cannot be started")
+        if status == SSH_FAILED and self._said:
+            return connection_error(self._said, address)
+        return SandboxLostError(self._why_dead())
 
     def _why_dead(self) -> str:
         if self._process is None or (status := self._process.returncode) is None:
