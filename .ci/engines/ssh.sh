@@ -7,7 +7,14 @@ say() { echo "ssh.sh: $*" >&2; }
 
 user=${HERMES_TEST_SSH_USER:-hermes-ssh}
 
-if ! command -v ssh ssh-keygen /usr/sbin/sshd >/dev/null; then
+missing() {
+  for program in ssh ssh-keygen /usr/sbin/sshd; do
+    command -v "$program" >/dev/null || return 0
+  done
+  return 1
+}
+
+if missing; then
   say "installing openssh-server"
   # The package would start a server that listens to everybody.
   policy=/usr/sbin/policy-rc.d

@@ -77,6 +77,16 @@ async def test_variables_count_where_the_configuration_is_silent(
             pass
 
 
+@pytest.mark.usefixtures("no_variables")
+async def test_files_below_the_home_folder(
+    make: Callable[..., SshBackend], server: Server, there: Path, tmp_path: Path
+) -> None:
+    for name in ("key", "known_hosts"):
+        shutil.copy(server.folder / name, tmp_path / name)
+    async with make(key="~/key", known_hosts="~/known_hosts"):
+        pass
+
+
 async def test_no_client(make: Callable[..., SshBackend], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     error = await refused(make())

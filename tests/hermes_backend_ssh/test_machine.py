@@ -97,6 +97,14 @@ async def test_a_machine_with_nothing_but_busybox(
         assert (await slot.exec("echo done")).stdout == "done\n"
 
 
+async def test_a_server_that_grants_a_single_session(
+    make: Callable[..., SshBackend], serve: Callable[..., Server], ordinary: str
+) -> None:
+    settings = serve("MaxSessions 1").settings(ordinary)
+    async with Hermes(backend=make(**settings)) as hermes, hermes.lease() as slot:
+        assert (await slot.exec("echo done")).stdout == "done\n"
+
+
 def busybox_programs(folder: Path) -> Path:
     busybox = shutil.which("busybox")
     if busybox is None:

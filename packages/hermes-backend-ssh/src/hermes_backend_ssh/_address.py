@@ -62,8 +62,8 @@ class Address:
             raise ConfigError("the backend 'ssh' needs a machine", hint="-B host=NAME, or TERMINAL_SSH_HOST=NAME")
         if host.startswith("-"):
             raise ConfigError(f"TERMINAL_SSH_HOST: {host!r} is no name of a machine")
-        key = config.key or _path(first_variable(["TERMINAL_SSH_KEY"]))
-        if key is not None and not key.expanduser().is_file():
+        key = _path(config.key or first_variable(["TERMINAL_SSH_KEY"]))
+        if key is not None and not key.is_file():
             raise ConfigError(f"there is no key {key}", hint="-B key=FILE names a private key")
         program = shutil.which("ssh")
         if program is None:
@@ -76,7 +76,7 @@ class Address:
             user=config.user or first_variable(["TERMINAL_SSH_USER"]),
             port=config.port or _port(first_variable(["TERMINAL_SSH_PORT"])),
             key=key,
-            known_hosts=config.known_hosts,
+            known_hosts=_path(config.known_hosts),
             connect_timeout_s=config.connect_timeout_s,
         )
 
@@ -116,8 +116,8 @@ class Address:
         return [self.program, *arguments, *self.place, "--", self.host, f"exec sh -c {shlex.quote(script)}"]
 
 
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
+def _path(given: Path | str | None) -> Path | None:
+    return None if given is None else Path(given).expanduser()
 
 
 def _port(text: str | None) -> int | None:

@@ -9,11 +9,12 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import anyio
 
-from hermes_backend_ssh._errors import SSH_FAILED, connection_error
+from hermes_backend_ssh._errors import connection_error
+from hermes_backend_ssh._processes import end_process, lines_of, run_there, start_process
 from hermes_backend_ssh._scripts import GREETING, keep
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from anyio.abc import Process
 
     from hermes_backend_ssh._address import Address
+    from hermes_backend_ssh._processes import Done
 
-__all__ = ["Connection", "Done", "Machine", "control_path", "run_there"]
+__all__ = ["Connection", "Machine", "control_path"]
 
 LONGEST_LINE = 1 << 16
 CLOSE_S = 2.0
@@ -49,21 +51,6 @@ class Machine:
     uid: int
     tar: bool
     root: str
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A command there that has ended.
-
-    Attributes:
-        status: Its exit status.
-        output: Its standard output.
-        said: The lines of its standard error.
-    """
-
-    status: int
-    output: str
-    said: Sequence[str]
 
 
 class Connection:
@@ -121,7 +108,7 @@ class Connection:
                 return _machine(lines)
             await self.aclose()
             errors.seek(0)
-            said = _lines(errors.read())
+            said = lines_of(errors.read())
         if not lines or lines[0].startswith(GREETING):
             raise connection_error(said, self.address)
         raise BackendUnavailableError(
@@ -138,7 +125,7 @@ class Connection:
                 data += await self._process.stdout.receive()
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             pass
-        return _lines(data)[:count]
+        return lines_of(data)[:count]
 
     async def open(self, script: str, *, stdin: int, stdout: int, stderr: int) -> Process:
         """Start a script there, in a session of this connection; the caller owns the process."""
@@ -159,46 +146,16 @@ class Connection:
         with anyio.CancelScope(shield=True):
             if self._process is not None:
                 process, self._process = self._process, None
-                await process.stdin.aclose() if process.stdin is not None else None
+                if process.stdin is not None:
+                    await process.stdin.aclose()
                 with anyio.move_on_after(CLOSE_S):
                     await process.wait()
                 if process.returncode is None:
                     process.terminate()  # it tidies up
                     with anyio.move_on_after(CLOSE_S):
                         await process.wait()
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
-                await process.aclose()
+                await end_process(process)
             self.control.unlink(missing_ok=True)
-
-
-async def run_there(address: Address, script: str, stdin: bytes | IO[bytes] = b"", *, control: Path) -> Done:
-    """Run a script on a machine to its end, in a session of a connection if there is one.
-
-    Raises:
-        BackendUnavailableError, SandboxLostError: There is no connection.
-    """
-    with tempfile.TemporaryFile() as given:
-        if isinstance(stdin, bytes):
-            given.write(stdin)
-            given.seek(0)
-        done = await anyio.run_process(
-            address.command(script, control=control),
-            stdin=given if isinstance(stdin, bytes) else stdin,
-            check=False,
-            env=_environment(),
-            start_new_session=True,
-        )
-    said = _lines(done.stderr)
-    if done.returncode == SSH_FAILED:
-        raise connection_error(said, address)
-    return Done(done.returncode, done.stdout.decode(errors="replace"), said)
-
-
-async def start_process(command: Sequence[str], **streams: Any) -> Process:  # noqa: ANN401 - as anyio has them
-    """Start ssh in a session of its own, so that Ctrl-C in the terminal does not take the connection away."""
-    return await anyio.open_process(command, env=_environment(), start_new_session=True, **streams)
 
 
 def control_path() -> Path:
@@ -221,11 +178,3 @@ def control_path() -> Path:
 def _machine(lines: Sequence[str]) -> Machine:
     _, system, architecture, uid = lines[0].split()
     return Machine(system, architecture, int(uid), lines[1] == "tar", lines[2])
-
-
-def _lines(data: bytes) -> list[str]:
-    return [line.strip() for line in data.decode(errors="replace").splitlines() if line.strip()]
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C"}  # what it says is read

@@ -16,6 +16,7 @@ from anyio.streams.text import TextReceiveStream
 
 from hermes_backend_ssh import _scripts
 from hermes_backend_ssh._errors import SSH_FAILED, connection_error, place_error
+from hermes_backend_ssh._processes import end_process
 from hermes_core.exceptions import BackendUnavailableError, HermesError, SandboxLostError
 from hermes_core.sandbox import UnixStream
 from hermes_sandboxd import daemon_arguments
@@ -199,10 +200,7 @@ class SshSandbox:
             await relay.wait()
         finally:
             self._relays.discard(relay)
-            with anyio.CancelScope(shield=True):
-                if relay.returncode is None:
-                    relay.kill()
-                await relay.aclose()
+            await end_process(relay)
 
     def beat(self) -> None:
         """Let the daemon know that somebody is here."""
@@ -250,10 +248,9 @@ class SshSandbox:
                 _logger.warning("sandbox %s may be left for a while: %s", self._name, said)
         if process.returncode is None:
             process.kill()
-            await process.wait()
         with anyio.move_on_after(1):
             await self._drained.wait()
-        await process.aclose()
+        await end_process(process)
 
     def _why_not_started(self) -> HermesError:
         address = self._connection.address

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hermes_backend_ssh import _scripts
-from hermes_backend_ssh._connection import control_path, run_there
+from hermes_backend_ssh._connection import control_path
 from hermes_backend_ssh._errors import place_error
+from hermes_backend_ssh._processes import run_there
 from hermes_core.sandbox import SandboxInfo
 
 if TYPE_CHECKING:
