@@ -18,6 +18,7 @@ PACKAGES = (
     "hermes-core",
     "hermes-backend-docker",
     "hermes-backend-singularity",
+    "hermes-backend-ssh",
     "hermes-envs",
     "hermes-model-llamacpp",
 )

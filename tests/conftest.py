@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import NoReturn
 
 import anyio
 import pytest
 
 from hermes_core.exceptions import HermesError
+
+SSH_PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
 
 pytest.register_assert_rewrite("hermes_core.testing.contract")
 
@@ -48,6 +51,8 @@ def _engines(request: pytest.FixtureRequest) -> None:
 
         if (missing := obstacle()) is not None:
             cannot_run("apptainer", f"{missing} (run .ci/engines/apptainer.sh as root)")
+    if request.node.get_closest_marker("ssh") is not None:
+        request.getfixturevalue("sshd")
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +74,12 @@ def docker_base() -> str:
     except HermesError as error:
         cannot_run("docker", f"{error} ({hint})")
     return name
+
+
+@pytest.fixture(scope="session")
+def sshd() -> str:
+    """OpenSSH's server; tests start it themselves, on a port of their own."""
+    for program in ("ssh", "sshd", "ssh-keygen"):
+        if shutil.which(program, path=SSH_PATH) is None:
+            cannot_run("ssh", f"there is no {program} (run .ci/engines/ssh.sh, or apt-get install openssh-server)")
+    return str(shutil.which("sshd", path=SSH_PATH))

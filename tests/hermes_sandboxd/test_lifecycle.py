@@ -5,17 +5,19 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from sandboxd_client import PACKAGE, Daemon, processes_with, wait_until
 
 import hermes_sandboxd
-from hermes_sandboxd import FrameDecoder, encode_frame
+from hermes_sandboxd import FrameDecoder, daemon_arguments, encode_frame, find_bubblewrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.namespaces
 
@@ -38,6 +40,53 @@ def test_the_end_of_the_lifeline_ends_everything(start: Callable[..., Daemon]) -
     assert daemon.process.wait(10) == 0
     daemon.assert_gone(processes)
     assert processes_with("4242.31") == []
+
+
+def test_a_silent_lifeline_ends_everything(start: Callable[..., Daemon]) -> None:
+    daemon = start("--lifeline-silence", "2")
+    processes = _busy(daemon, "4242.36")
+    assert daemon.process.wait(20) == 0
+    daemon.assert_gone(processes)
+
+
+def test_a_lifeline_with_something_to_say_keeps_the_daemon(start: Callable[..., Daemon]) -> None:
+    daemon = start("--lifeline-silence", "4")
+    for _ in range(20):
+        time.sleep(0.25)
+        os.write(daemon.lifeline, b"\n")
+    assert daemon.client().call("health")["slots"] == {}
+    daemon.stop()
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGKILL])
+def test_a_socket_in_the_working_folder(ended_by: signal.Signals) -> None:
+    with tempfile.TemporaryDirectory(prefix="hermes-test-", dir="/tmp") as top:
+        folder = Path(top, "long" * 30)
+        folder.mkdir()
+        os.chmod(top, 0o755)
+        arguments = daemon_arguments(socket="s", state="state", capacity=1, bwrap=find_bubblewrap())
+        with subprocess.Popen(arguments, cwd=folder, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["socket"] == str(folder / "s")
+            process.send_signal(ended_by)
+        wait_until(lambda: os.listdir(folder) == [])
+
+
+def test_a_daemon_that_has_nobody_to_report_to_ends(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with tempfile.TemporaryDirectory(prefix="hermes-test-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        arguments = daemon_arguments(socket="s", state="state", capacity=1, bwrap=find_bubblewrap())
+        with (tmp_path / "errors").open("w") as errors:
+            process = subprocess.Popen(arguments, cwd=folder, stdout=writing, stderr=errors)
+        os.close(writing)
+        try:
+            assert process.wait(20) != 0
+            wait_until(lambda: os.listdir(folder) == [])
+        finally:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

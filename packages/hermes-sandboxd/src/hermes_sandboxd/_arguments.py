@@ -16,6 +16,7 @@ def daemon_arguments(
     state: str,
     capacity: int,
     lifeline_fd: int | None = None,
+    lifeline_silence_s: float | None = None,
     orphan_grace_s: float | None = None,
     bwrap: str | None = None,
     tcp: str | None = None,
@@ -39,6 +40,8 @@ def daemon_arguments(
             the folders above it.
         capacity: Number of slots.
         lifeline_fd: Descriptor, inherited by the daemon, whose end ends the daemon.
+        lifeline_silence_s: Seconds without a byte over the lifeline that end the daemon as well: a network that is gone
+            brings no end.
         orphan_grace_s: Seconds that slots outlive their client.
         bwrap: Path of bubblewrap.
         tcp: `HOST:PORT` to listen on as well.
@@ -56,6 +59,7 @@ def daemon_arguments(
     arguments += ["--socket", socket, "--state", state, "--capacity", str(capacity)]
     for option, value in (
         ("--lifeline-fd", lifeline_fd),
+        ("--lifeline-silence", lifeline_silence_s),
         ("--orphan-grace", orphan_grace_s),
         ("--bwrap", bwrap),
         ("--isolation", isolation),

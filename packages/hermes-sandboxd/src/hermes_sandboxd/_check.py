@@ -85,6 +85,8 @@ def _hint(reason: str) -> str:
         except OSError:  # noqa: PERF203 - beside a system call it costs nothing
             # This kernel does not have the setting.
             continue
+    if "max_" in reason:
+        return _SETTINGS[0][2]
     if "mount proc" in reason:
         return "in Docker, add --security-opt systempaths=unconfined, so that a fresh /proc can be mounted"
     if "full" in reason and "/dev" in reason:

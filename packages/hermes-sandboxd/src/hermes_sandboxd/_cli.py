@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--state", required=True, help="folder for everything on disk; removed at the end")
     serve.add_argument("--capacity", type=_positive, required=True, help="number of slots")
     serve.add_argument("--lifeline-fd", type=int, help="end when this descriptor reaches its end")
+    serve.add_argument("--lifeline-silence", type=float, help="end too when nothing came over it for so many seconds")
     serve.add_argument("--orphan-grace", type=float, default=60.0, help="seconds that slots outlive their client")
     serve.add_argument(
         "--isolation",

@@ -32,6 +32,7 @@ class ServeError(Exception):
 def serve(arguments: argparse.Namespace) -> int:
     """Serve until told to end; return the exit code."""
     in_image = arguments.root == "image"
+    path = os.path.abspath(arguments.socket)  # the zygote is somewhere else
     state = StateFolder(arguments.state, in_image=in_image)
     try:
         listener = _listen(arguments.socket, arguments.socket_user)
@@ -53,7 +54,7 @@ def serve(arguments: argparse.Namespace) -> int:
 
     def clean_up() -> None:
         remove_groups(daemon_id)
-        _unlink(arguments.socket)
+        _unlink(path)
         state.remove()
 
     # Before anything that starts threads, and before the modules of the daemon are imported: the supervisors do not
@@ -62,6 +63,7 @@ def serve(arguments: argparse.Namespace) -> int:
     try:
         return _run(arguments, daemon_id, state, root, users, listener, zygote)
     finally:
+        zygote.close()  # which ends it, if it was not told to end
         os.waitpid(zygote_pid, 0)
         clean_up()
 
@@ -124,7 +126,7 @@ async def _main(
     for terminating in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(terminating, ended.set)
     if arguments.lifeline_fd is not None:
-        _watch_lifeline(loop, arguments.lifeline_fd, ended)
+        _watch_lifeline(loop, arguments.lifeline_fd, arguments.lifeline_silence, ended)
     servers: list[Any] = [
         await loop.create_unix_server(lambda: Connection(daemon, options.socket_token), sock=listener)
     ]
@@ -177,12 +179,17 @@ def _announce(path: str, port: int | None, daemon: Daemon) -> None:
     sys.stdout.flush()
 
 
-def _watch_lifeline(loop: asyncio.AbstractEventLoop, descriptor: int, ended: asyncio.Event) -> None:
+def _watch_lifeline(
+    loop: asyncio.AbstractEventLoop, descriptor: int, silence_s: float | None, ended: asyncio.Event
+) -> None:
     os.set_blocking(descriptor, False)
+    heard_at = loop.time()
 
     def readable() -> None:
+        nonlocal heard_at
         try:
             if os.read(descriptor, 4096):
+                heard_at = loop.time()
                 return
         except BlockingIOError:
             return
@@ -191,7 +198,16 @@ def _watch_lifeline(loop: asyncio.AbstractEventLoop, descriptor: int, ended: asy
         loop.remove_reader(descriptor)
         ended.set()
 
+    def watch_silence(limit_s: float) -> None:
+        left_s = heard_at + limit_s - loop.time()
+        if left_s <= 0:
+            ended.set()
+        else:
+            loop.call_later(left_s, watch_silence, limit_s)
+
     loop.add_reader(descriptor, readable)
+    if silence_s is not None:
+        watch_silence(silence_s)
 
 
 def _listen(path: str, user: int | None) -> socket.socket:
