@@ -18,7 +18,7 @@ missing=()
 for package in "${packages[@]}"; do
   dpkg-query --show --showformat '${Status}' "$package" 2>/dev/null | grep -q 'install ok' || missing+=("$package")
 done
-if answers && command -v debootstrap busybox >/dev/null; then
+if answers && command -v debootstrap >/dev/null && command -v busybox >/dev/null; then
   missing=()
 fi
 if ((${#missing[@]})); then
