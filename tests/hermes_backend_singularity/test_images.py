@@ -275,10 +275,7 @@ async def test_what_is_no_image_is_said_in_one_line(scratch: Path, tmp_path: Pat
     assert made(scratch) == []
 
 
-async def test_without_an_image_it_is_said_what_to_give(scratch: Path) -> None:
-    with pytest.raises(ConfigError, match="needs an image") as raised:
-        await SingularityBackend(SingularityConfig(scratch_dir=scratch)).__aenter__()
-    assert "-B image=" in (raised.value.hint or "")
+async def test_where_tasks_bring_images_one_without_is_told_what_to_give(scratch: Path) -> None:
     async with SingularityBackend(SingularityConfig(image="task", scratch_dir=scratch)) as backend:
         with pytest.raises(BackendUnavailableError, match="brings no image"):
             await backend.start(SandboxSpec(slots=1), "owner", "one")

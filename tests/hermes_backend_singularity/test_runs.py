@@ -81,13 +81,25 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_a_run_without_an_image_says_what_to_give(folder: Path) -> None:
-    done = hermes(
-        folder, "run", "arithmetic", "--backend", "singularity", "--model", "oracle", "--tasks", "2", "--out", "out"
+def test_without_an_image_the_reference_is_built_once(folder: Path, image: str) -> None:
+    base = ("--backend", "singularity", "-B", f"base_image={image}", "-B", f"cache_dir={folder}")
+    tools = (
+        "python3 -m venv --help && python3 -m pip --version && git --version && curl -V && wget -V && jq -V && lsns -V"
     )
+    done = hermes(folder, "sandbox", "exec", *base, "--", "sh", "-c", f"({tools}) > /dev/null && echo all there")
+    assert (done.returncode, done.stdout) == (0, "all there\n"), done.stderr
+    [built] = folder.glob("hermes-singularity-*/reference-*.sif")
+    before = built.stat()
+    run = hermes(folder, "run", "arithmetic", *base, "--model", "oracle", "--tasks", "2", "--out", "out")
+    assert run.returncode == 0, run.stderr
+    assert built.stat() == before
+
+
+def test_a_base_that_is_not_there_is_one_line(folder: Path) -> None:
+    base = ("--backend", "singularity", "-B", f"base_image={folder}/none.sif")
+    done = hermes(folder, "run", "arithmetic", *base, "--model", "oracle", "--tasks", "2", "--out", "out")
     assert done.returncode == 2
-    assert "needs an image" in done.stderr
-    assert "-B image=" in done.stderr
+    assert "none.sif: no such file or folder" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -26,7 +26,7 @@ from hermes_backend_singularity._places import (
 from hermes_backend_singularity._sandbox import SingularitySandbox
 from hermes_backend_singularity._state import RunFolder, clean_up, inspect, sweep
 from hermes_backend_singularity._variables import ImageVariables
-from hermes_core.exceptions import BackendUnavailableError, ConfigError, SandboxLostError
+from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
 from hermes_core.sandbox import Capabilities, portable_runtime
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class SingularityBackend:
 
         Raises:
             BackendUnavailableError: Containers cannot be started here; the hint says what to change.
-            ConfigError: No image was named, or there is no such image.
+            ConfigError: There is no such image.
         """
         if os.geteuid() == 0:
             raise BackendUnavailableError(
@@ -98,9 +98,6 @@ class SingularityBackend:
                 hint="run Hermes as an ordinary user (runuser -u USER -- hermes …), or use another backend",
             )
         engine = find_engine(self._config.executable)
-        if self._config.image is None:
-            hint = f"-B image=…: {IMAGE_HINT}; -B image={TASK} if every task brings one"
-            raise ConfigError("the backend 'singularity' needs an image", hint=hint)
         self._limiter = CapacityLimiter(THREADS)
         scratch = scratch_folder(self._config)
         self._runs = await self._in_thread(partial(_private, scratch, RUNS))
@@ -113,7 +110,7 @@ class SingularityBackend:
             self._launch = Launch(engine, runtime, self._config)
             self._variables = ImageVariables(self._launch.print_variables)
             if self._config.image != TASK:
-                await self._variables.of(await self._images.prepare(self._config.image))
+                await self._variables.of(await self._image(self._images, None))
         except BaseException:
             self._images.close()
             raise
@@ -140,10 +137,7 @@ class SingularityBackend:
         """Start one container; cancelling leaves nothing behind."""
         if self._images is None or self._launch is None or self._variables is None:
             raise BackendUnavailableError("the backend 'singularity' was not entered")
-        wanted = spec.image or self._config.image
-        if wanted in (None, TASK):
-            raise BackendUnavailableError("this task brings no image", hint=f"-B image=…: {IMAGE_HINT}")
-        image = await self._images.prepare(wanted)
+        image = await self._image(self._images, spec.image)
         variables = await self._variables.of(image)
         try:
             folder = RunFolder(self._runs, owner, name)
@@ -167,6 +161,13 @@ class SingularityBackend:
             await sandbox.stop()
             raise
         return sandbox
+
+    async def _image(self, images: ImageStore, wanted: str | None) -> Path:
+        """Where containers are started from: of the image of whoever leases, the configured one, or the reference."""
+        name = wanted or self._config.image
+        if name == TASK:
+            raise BackendUnavailableError("this task brings no image", hint=f"-B image=…: {IMAGE_HINT}")
+        return await (images.reference(self._config.base_image) if name is None else images.prepare(name))
 
     async def list(self, owner: str | None = None) -> Sequence[SandboxInfo]:
         """Find what an owner left, or what every run of this user has on this machine, by the folders."""

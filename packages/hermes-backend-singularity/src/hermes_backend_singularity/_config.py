@@ -32,7 +32,11 @@ class SingularityConfig(SlotSettings):
     image: str | None = None
     """What slots run in: a `.sif` file, a folder with a root file system, or a source that Apptainer can convert, such
     as `docker://debian:12` or `docker-daemon:my-image:latest`. A task's own image takes precedence; `task` if every
-    task brings one."""
+    task brings one. By default the reference image, with Python (venv and pip), git, curl, wget, jq and util-linux,
+    which is built once, in some minutes, when it is first needed."""
+
+    base_image: Annotated[str, StringConstraints(pattern=r"^[^\n]+$")] = "docker://debian:bookworm-slim"
+    """What the reference image is built on: a Debian or Ubuntu, given as `image` is."""
 
     binds: tuple[str, ...] = ()
     """Folders and files of this machine that slots may read, each as `PATH` or `PATH:WHERE` (absolute)."""

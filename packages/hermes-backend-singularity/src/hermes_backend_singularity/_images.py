@@ -15,6 +15,7 @@ from anyio import to_thread
 
 from hermes_backend_singularity._conversion import convert
 from hermes_backend_singularity._locks import try_lock, wait_lock
+from hermes_backend_singularity._reference import definition
 from hermes_core.exceptions import BackendUnavailableError, ConfigError
 from hermes_sandboxd import remove_tree
 
@@ -64,6 +65,30 @@ class ImageStore:
         self._busy = anyio.Lock()
         self._held: list[int] = []
 
+    async def reference(self, base: str) -> Path:
+        """Return what containers of the reference image are started from.
+
+        Args:
+            base: The image that it is built on.
+
+        Raises:
+            ConfigError: There is no such base.
+            BackendUnavailableError: It cannot be built.
+        """
+        base = base if is_source(base) else str(_existing(base))
+        text = definition(base)
+        async with self._busy:
+            if text not in self._ready:
+                try:
+                    built = await self._have(*_written(text, self._cache()))
+                    self._ready[text] = await self._unpacked(built)
+                except BackendUnavailableError as error:
+                    raise BackendUnavailableError(
+                        f"the reference image cannot be built on {base}: {error.message}",
+                        hint=error.hint or "give an image that is there: -B image=…, or -B base_image=…",
+                    ) from error
+            return self._ready[text]
+
     async def prepare(self, image: str) -> Path:
         """Return the file or folder that containers of an image are started from.
 
@@ -99,11 +124,12 @@ class ImageStore:
             path = _existing(image)
             if path.is_dir():
                 return path
+        return await self._unpacked(path)
+
+    async def _unpacked(self, path: Path) -> Path:
         if not self._unpack:
             return path
-        facts = path.stat()
-        version = f"{path} {facts.st_size} {facts.st_mtime_ns}"
-        return await self._have(self._scratch / _key(path.stem, version), str(path))
+        return await self._have(self._scratch / _key(path.stem, _version(path)), str(path))
 
     async def _have(self, target: Path, source: str) -> Path:
         """Make an image if it is not there, and hold it."""
@@ -161,6 +187,22 @@ def sweep_images(scratch: Path) -> None:
                     lock.unlink()
             finally:
                 os.close(held)
+
+
+def _written(text: str, cache: Path) -> tuple[Path, str]:
+    """Write a definition, if it is not there, and return the image that is built of it, and it."""
+    target = cache / f"{_key('reference', text)}{SUFFIX}"
+    file = target.with_suffix(".def")
+    if not file.exists():
+        unfinished = file.with_name(f"{file.name}{PARTIAL}{os.urandom(4).hex()}")
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.rename(file)
+    return target, str(file)
+
+
+def _version(path: Path) -> str:
+    facts = path.stat()
+    return f"{path} {facts.st_size} {facts.st_mtime_ns}"
 
 
 def _key(name: str, version: str) -> str:
