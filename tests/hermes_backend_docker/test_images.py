@@ -100,6 +100,17 @@ async def test_an_image_is_built_once_for_the_same_content(
         assert {client.inspect_container(sandbox.title)["Image"] for sandbox in backend.sandboxes} != ids
 
 
+async def test_images_may_be_had_ready_beforehand(
+    make: Callable[..., DockerBackend], folder: Path, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"dockerfile:{folder}", "hermes-no-such-image:1", f"dockerfile:{folder.parent}"]
+    async with make(prebuild=names, pull="never"):
+        label = f"hermes.test={folder.parent}"
+        assert len(client.images(filters={"label": label, "dangling": False})) == 1
+    said = [record.getMessage() for record in caplog.records if "cannot be had" in record.getMessage()]
+    assert sorted(line.split()[1] for line in said) == sorted(names[1:])
+
+
 async def test_trajectories_of_a_task_share_a_container_or_have_their_own(
     make: Callable[..., DockerBackend], docker_base: str
 ) -> None:

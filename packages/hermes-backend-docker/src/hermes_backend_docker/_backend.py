@@ -92,6 +92,7 @@ class DockerBackend:
             self._images = Images(engine, self._config)
             if self._config.image is not None:
                 await self._images.find(self._config.image)
+            await self._images.prebuild(self._config.prebuild)
         except BaseException:
             await engine.__aexit__(None, None, None)
             raise

@@ -39,6 +39,10 @@ class DockerConfig(SlotSettings):
     parallel_builds: Annotated[int, Field(ge=1, le=64)] = 2
     """Images that are built at once."""
 
+    prebuild: tuple[str, ...] = ()
+    """Images that are built or pulled before anything starts, named as tasks name theirs. One that cannot be had then
+    is said, and fails the tasks that need it."""
+
     writable: tuple[Folder, ...] = ()
     """Folders of the image, such as `/testbed`, of which every slot gets a copy that it may change, if the image has
     them. A copy is made for each lease, and counts as part of the workspace."""

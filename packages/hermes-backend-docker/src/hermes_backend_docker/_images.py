@@ -17,7 +17,7 @@ from hermes_backend_docker._errors import REFUSED
 from hermes_core.exceptions import BackendUnavailableError, HermesError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from hermes_backend_docker._config import DockerConfig
     from hermes_backend_docker._engine import Engine
@@ -77,6 +77,19 @@ class Images:
             if name not in self._known:
                 self._known[name] = await self._find(name)
             return self._known[name]
+
+    async def prebuild(self, names: Iterable[str]) -> None:
+        """Have images ready before they are needed, as many at once as may be built; say which cannot be had."""
+
+        async def have(name: str) -> None:
+            try:
+                await self.find(name)
+            except HermesError as error:
+                _logger.warning("image %s cannot be had: %s", name, error.message)
+
+        async with anyio.create_task_group() as tasks:
+            for name in dict.fromkeys(names):
+                tasks.start_soon(have, name)
 
     async def _find(self, name: str | None) -> Image:
         if name is None:

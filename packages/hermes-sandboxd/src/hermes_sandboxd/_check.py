@@ -90,5 +90,5 @@ def _hint(reason: str) -> str:
     if "mount proc" in reason:
         return "in Docker, add --security-opt systempaths=unconfined, so that a fresh /proc can be mounted"
     if "full" in reason and "/dev" in reason:
-        return "in an Apptainer instance, bind the devices: --bind /dev"
+        return "in an Apptainer container, bind what its /dev lacks: --bind /dev/full"
     return "in Docker, add --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
