@@ -119,7 +119,7 @@ async def start(backend: SandboxBackend, slots: int, containers: int) -> tuple[f
 
     As many containers are started at once as it likes: what is compared is what they cost.
     """
-    before = available_mb()
+    before = await settled_mb()
     async with opened(backend, slots, containers, starting=8) as pool, AsyncExitStack() as stack:
         times: list[float] = []
         begin = time.perf_counter()
@@ -133,8 +133,19 @@ async def start(backend: SandboxBackend, slots: int, containers: int) -> tuple[f
         async with anyio.create_task_group() as tasks:
             for _ in range(slots * containers):
                 tasks.start_soon(first)
+        return max(times), before - await settled_mb()
+
+
+async def settled_mb() -> float:
+    """What is available once that changes no more: what containers had comes back over seconds."""
+    last = available_mb()
+    for _ in range(30):
         await anyio.sleep(1)
-        return max(times), before - available_mb()
+        now = available_mb()
+        if abs(now - last) < 4:
+            return now
+        last = now
+    return last
 
 
 def available_mb() -> float:
@@ -152,7 +163,6 @@ async def shared(backend: SandboxBackend, report: Report) -> None:
             took, used = await start(backend, each, containers)
             seconds[name].append(took)
             megabytes[name].append(used)
-            await anyio.sleep(2)
     middle = statistics.median
     for name, what in (("few", f"{SLOTS} trajectories in {CONTAINERS} containers"), ("one each", f"in {SLOTS}")):
         report.figures[what] = {"s": round(middle(seconds[name]), 2), "mb": round(middle(megabytes[name]))}
