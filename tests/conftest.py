@@ -8,10 +8,15 @@ from typing import NoReturn
 
 import anyio
 import pytest
+from hypothesis import HealthCheck, settings
 
 from hermes_core.exceptions import HermesError
 
 SSH_PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
+
+# How long an example takes says nothing on a machine that has other things to do.
+settings.register_profile("hermes", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hermes")
 
 pytest.register_assert_rewrite("hermes_core.testing.contract")
 

@@ -10,9 +10,10 @@ from hermes_sandboxd import MAX_BODY, MAX_LINE, FrameDecoder, FrameError, encode
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(), inner, max_size=8),
+    max_leaves=20,
 )
-_messages = st.dictionaries(st.text().filter(lambda name: name != "n"), _json)
+_messages = st.dictionaries(st.text().filter(lambda name: name != "n"), _json, max_size=8)
 _frames = st.lists(st.tuples(_messages, st.none() | st.binary(max_size=300)), max_size=5)
 
 

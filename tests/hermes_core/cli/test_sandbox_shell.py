@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.namespaces
 
 PROGRAM = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from hermes_core.cli import main; main()"
-PATIENCE_S = 30
+PATIENCE_S = 90
 
 
 class Terminal:
