@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hermes_core.exceptions import ConfigError
+from hermes_core.models.tokens import hub_snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +111,7 @@ def find_in_caches(name: str, file: str | None) -> Path:
 
 def _cached(repo: str, file: str | None) -> Iterator[tuple[str, Path]]:
     """Path inside the repository and path here, of one file or of all that could be served; newest first."""
-    for snapshot in _snapshots(repo):
+    for snapshot in hub_snapshots(repo):
         for path in [snapshot / file] if file else sorted(snapshot.rglob("*.gguf")):
             inside = str(path.relative_to(snapshot))
             if path.is_file() and (file or is_served(path.name)):
@@ -125,17 +126,6 @@ def _cached(repo: str, file: str | None) -> Iterator[tuple[str, Path]]:
 def is_served(name: str) -> bool:
     """Whether a file, by its name, is a model by itself: no further part of one, and no eye for one."""
     return not _LATER_PART.search(name) and not name.startswith("mmproj")
-
-
-def _snapshots(repo: str) -> list[Path]:
-    """Where the hub's own client keeps a repository's files.
-
-    Layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
-    """
-    own, home = os.environ.get("HF_HUB_CACHE"), os.environ.get("HF_HOME")
-    cache = Path(own) if own else (Path(home) if home else _caches() / "huggingface") / "hub"
-    folder = cache.expanduser() / f"models--{repo.replace('/', '--')}" / "snapshots"
-    return sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime) if folder.is_dir() else []
 
 
 def _llama_cache() -> Path:

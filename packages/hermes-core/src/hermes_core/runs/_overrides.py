@@ -23,7 +23,7 @@ def overridden(own: Settings, over: Settings | Mapping[str, object] | None) -> S
 
 
 def recorded(over: Settings | Mapping[str, object] | None) -> dict[str, Any]:
-    """What the run sets, as JSON knows it."""
+    """What is set, as JSON knows it."""
     if over is None:
         return {}
     fields = over if isinstance(over, Mapping) else asdict(over)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,7 +14,7 @@ from hermes_core.exceptions import EnvironmentFault, HermesError, ModelError, Sl
 from hermes_core.execution import advertised
 from hermes_core.models import ConversationStart, Message, Sampling
 from hermes_core.observers import TrajectoryFinished, TrajectoryStarted
-from hermes_core.runs._overrides import overridden
+from hermes_core.runs._overrides import overridden, recorded
 from hermes_core.runs._resources import RolloutOptions
 from hermes_core.runs._scoring import leased_slot, one_line, score_trajectory, set_up
 from hermes_core.runs._toolsets import enabled_tools
@@ -180,8 +180,8 @@ class _Attempt:
         messages = self._agent.messages if self._agent else self._opening()
         details: dict[str, JsonValue] = {
             "trajectory_id": self._trajectory_id,
-            "sampling": {**asdict(self._sampling), "stop": list(self._sampling.stop)},
-            "limits": asdict(self._limits),
+            "sampling": recorded(self._sampling),
+            "limits": recorded(self._limits),
             "tools": [tool.name for tool in advertised(self._tools)],
         }
         if self._isolation is not None:

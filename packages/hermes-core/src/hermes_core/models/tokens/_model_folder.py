@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hermes_core.exceptions import ConfigError
 
-__all__ = ["model_folder"]
+__all__ = ["hub_snapshots", "model_folder"]
 
 
 def model_folder(name: Path) -> Path:
@@ -23,9 +23,9 @@ def model_folder(name: Path) -> Path:
     folder = name.expanduser()
     if folder.is_dir():
         return folder
-    cached = [each for each in _snapshots(str(name)) if (each / "tokenizer.json").is_file()]
-    if cached:
-        return max(cached, key=lambda each: each.stat().st_mtime)
+    for cached in hub_snapshots(str(name)):
+        if (cached / "tokenizer.json").is_file():
+            return cached
     fetch = f"; or hf download {name} --include 'token*' --include '*.jinja'" if str(name).count("/") == 1 else ""
     raise ConfigError(
         f"there is no tokenizer in {name}: tokenizer.json is missing",
@@ -33,8 +33,8 @@ def model_folder(name: Path) -> Path:
     )
 
 
-def _snapshots(name: str) -> list[Path]:
-    """Where the client keeps a model's files.
+def hub_snapshots(name: str) -> list[Path]:
+    """Where the hub's client keeps the files of a model, newest first; nothing if it has none.
 
     Layout: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
     """
@@ -42,4 +42,4 @@ def _snapshots(name: str) -> list[Path]:
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     cache = Path(own) if own else (Path(home) if home else caches / "huggingface") / "hub"
     folder = cache.expanduser() / f"models--{name.replace('/', '--')}" / "snapshots"
-    return list(folder.iterdir()) if folder.is_dir() else []
+    return sorted(folder.iterdir(), key=lambda each: -each.stat().st_mtime) if folder.is_dir() else []
