@@ -17,6 +17,7 @@ PACKAGES = (
     "hermes-sandboxd",
     "hermes-core",
     "hermes-backend-docker",
+    "hermes-backend-nomad",
     "hermes-backend-singularity",
     "hermes-backend-ssh",
     "hermes-envs",
@@ -24,7 +25,10 @@ PACKAGES = (
 )
 CONSTRAINTS = ("--constraint", "constraints.txt")
 BENCHMARKS = ("benchmarks/tool_latency.py", "benchmarks/turns.py")
-TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "trio", "uv", "jinja2", "tokenizers")
+TEST_TOOLS = (
+    *("pytest", "pytest-xdist", "hypothesis", "trio", "uv", "jinja2", "tokenizers"),
+    *("starlette", "uvicorn", "python-hcl2", "types-requests"),
+)
 
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.error_on_missing_interpreters = True
