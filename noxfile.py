@@ -27,7 +27,7 @@ CONSTRAINTS = ("--constraint", "constraints.txt")
 BENCHMARKS = ("benchmarks/tool_latency.py", "benchmarks/turns.py")
 TEST_TOOLS = (
     *("pytest", "pytest-xdist", "hypothesis", "trio", "uv", "jinja2", "tokenizers"),
-    *("starlette", "uvicorn", "python-hcl2", "types-requests"),
+    *("starlette", "uvicorn", "python-hcl2", "types-requests", "trustme"),
 )
 
 nox.options.sessions = ["lint", "types", "tests"]
