@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,32 @@ def test_a_lifeline_with_something_to_say_keeps_the_daemon(start: Callable[..., 
         os.write(daemon.lifeline, b"\n")
     assert daemon.client().call("health")["slots"] == {}
     daemon.stop()
+
+
+def test_a_daemon_without_clients_ends_by_itself(
+    start: Callable[..., Daemon], capfd: pytest.CaptureFixture[str]
+) -> None:
+    daemon = start("--idle-end", "0.5")
+    assert daemon.process.wait(20) == 0
+    assert capfd.readouterr().err == "hermes-sandboxd: no client for 0.5 s, ending\n"
+    daemon.assert_gone([])
+
+
+def test_a_client_keeps_the_daemon_that_ends_by_itself(start: Callable[..., Daemon]) -> None:
+    daemon = start("--idle-end", "1", orphan_grace_s=60)
+    processes = _busy(daemon, "4242.37")
+    time.sleep(2.5)
+    assert daemon.client("another").call("health").error is None
+    daemon.hang_up()
+    assert daemon.process.wait(20) == 0
+    daemon.assert_gone(processes)
+
+
+def test_a_connection_without_a_session_keeps_nothing(start: Callable[..., Daemon]) -> None:
+    daemon = start("--idle-end", "0.5")
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(daemon.socket)
+        assert daemon.process.wait(20) == 0
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGKILL])

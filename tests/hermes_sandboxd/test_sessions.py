@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,6 +70,17 @@ def test_a_token_is_checked(start: Callable[..., Daemon]) -> None:
     client.open(0)
     assert client.sh("env; cat /proc/self/environ").stdout.count("sécret".encode()) == 0
     daemon.stop()
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(
+    start: Callable[..., Daemon], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        daemon = start("--tcp", address, env={"HERMES_SANDBOX_TOKEN": "secret"})
+        assert daemon.process.wait(10) == 1  # and not 2: another port will do
+    assert capfd.readouterr().err == f"hermes-sandboxd: cannot listen at {address}: Address already in use\n"
+    assert not Path(daemon.socket).exists()
 
 
 def test_tcp_without_a_token_is_refused(start: Callable[..., Daemon]) -> None:
@@ -280,3 +292,45 @@ def test_gigabytes_of_one_slot_do_not_delay_another(client: Client) -> None:
     # The bar is 5 ms on a quiet machine; this one is shared with every other test.
     assert sorted(times)[len(times) // 2] < 0.1
     client.call("slot.reset", slot=1)
+
+
+def test_a_session_that_ends_leaves_its_slots_to_others(start: Callable[..., Daemon]) -> None:
+    daemon = start()
+    client, other = daemon.client("one"), daemon.client("two")
+    for slot in (0, 1):
+        client.open(slot)
+    client.sh("echo mine > file; setsid sleep 4242.41 &")
+    running = client.send_sh("sleep 4242.41", slot=1)
+    wait_until(lambda: len(processes_with("4242.41")) >= 2)
+    assert other.call("slot.open", slot=0).kind == "slot_busy"
+    assert client.call("session.end").result == {"unclean": []}
+    assert client.wait(running).kind == "shutting_down"
+    assert processes_with("4242.41") == []
+    for slot in (0, 1):
+        other.open(slot)
+        assert other.sh("ls -A", slot=slot).stdout == b""
+    assert client.call("slot.open", slot=2).kind == "session_ended"
+    assert client.call("health").kind == "session_ended"
+    assert not daemon.client("one").hello["resumed"]
+    daemon.stop()
+
+
+def test_a_session_ends_while_a_slot_is_being_opened(start: Callable[..., Daemon]) -> None:
+    daemon = start()
+    client = daemon.client("one")
+    opening = client.send("slot.open", slot=0)
+    assert client.call("session.end").result == {"unclean": []}
+    assert client.has_answer(opening)
+    client.close()
+    other = daemon.client("two")
+    assert other.call("health")["slots"] == {}
+    other.open(0)
+    assert other.call("session.end").error is None
+    other.close()
+    daemon.stop()
+
+
+def test_hello_tells_why_no_slot_can_be_opened(shared_daemon: Daemon, start: Callable[..., Daemon]) -> None:
+    assert shared_daemon.client("hello").hello["obstacle"] is None
+    without = start("--isolation", "namespaces", bwrap="/nothing")
+    assert "cannot be run" in without.client().hello["obstacle"]

@@ -21,6 +21,7 @@ import hermes_sandboxd
 from hermes_sandboxd import CHUNK_BYTES, WINDOW_BYTES, FrameDecoder, daemon_arguments, encode_frame, find_bubblewrap
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping, Sequence
 
 WAIT_S = 20.0
@@ -56,7 +57,14 @@ class Answer:
 class Client:
     """One connection; requests may be sent ahead and their answers awaited in any order."""
 
-    def __init__(self, address: str | tuple[str, int], session: str = "test", *, token: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str | tuple[str, int],
+        session: str = "test",
+        *,
+        token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.session = session
         self._socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         self._socket.settimeout(WAIT_S)
@@ -69,7 +77,13 @@ class Client:
         self.auto_ack = False
         self.auto_credit = True
         self.next_id = 1
-        self.hello = self.wait(self.send("hello", protocol=1, token=token, session=session, features=[]))
+        try:
+            if tls is not None:
+                self._socket = tls.wrap_socket(self._socket, server_hostname="sandbox.example")
+            self.hello = self.wait(self.send("hello", protocol=1, token=token, session=session, features=[]))
+        except BaseException:
+            self.close()
+            raise
         self.auto_ack = True
 
     def close(self) -> None:
@@ -254,9 +268,16 @@ class Daemon:
         self._clients.append(Client(self.socket, session, token=token))
         return self._clients[-1]
 
-    def tcp_client(self, session: str = "test", *, token: str | None = None) -> Client:
-        self._clients.append(Client(("127.0.0.1", self.ready["tcp"]), session, token=token))
+    def tcp_client(
+        self, session: str = "test", *, token: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> Client:
+        self._clients.append(Client(("127.0.0.1", self.ready["tcp"]), session, token=token, tls=tls))
         return self._clients[-1]
+
+    def hang_up(self) -> None:
+        """Close every client's connection."""
+        for client in self._clients:
+            client.close()
 
     def descendants(self) -> list[int]:
         """The processes below the daemon, whichever namespace they are in."""
@@ -293,8 +314,7 @@ class Daemon:
 
     def discard(self) -> None:
         """Kill the daemon if it still runs, and close everything here."""
-        for client in self._clients:
-            client.close()
+        self.hang_up()
         if self.lifeline >= 0:
             os.close(self.lifeline)
             self.lifeline = -1

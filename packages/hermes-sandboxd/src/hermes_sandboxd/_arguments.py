@@ -18,15 +18,23 @@ def daemon_arguments(
     lifeline_fd: int | None = None,
     lifeline_silence_s: float | None = None,
     orphan_grace_s: float | None = None,
+    idle_end_s: float | None = None,
     bwrap: str | None = None,
     tcp: str | None = None,
+    tls_env: str | None = None,
     python: str | None = None,
     isolation: str | None = None,
     root: str | None = None,
     slot_env: Mapping[str, str] | None = None,
+    image_env: bool = False,
+    uid_range: str | None = None,
     devices: Sequence[str] = (),
     writable: Sequence[str] = (),
+    hide: Sequence[str] = (),
+    guard: Sequence[str] = (),
     socket_user: int | None = None,
+    fresh_proc: bool = False,
+    drop_to: str | None = None,
     command: Sequence[str] | None = None,
 ) -> list[str]:
     """Return the argument list that starts a daemon with this package's own files.
@@ -43,15 +51,27 @@ def daemon_arguments(
         lifeline_silence_s: Seconds without a byte over the lifeline that end the daemon as well: a network that is gone
             brings no end.
         orphan_grace_s: Seconds that slots outlive their client.
+        idle_end_s: Seconds without any client, counted from its start as well, after which the daemon ends by itself.
         bwrap: Path of bubblewrap.
         tcp: `HOST:PORT` to listen on as well.
+        tls_env: Variable, in the daemon's environment, with key and certificates for TLS on TCP; plain TCP if None.
         python: Interpreter; this one if None.
         isolation: "auto", "namespaces", "user" or "none"; "auto" if None.
         root: "host" or "image": what slots see; "host" if None.
         slot_env: Variables of every slot, beneath those of its lease.
+        image_env: Whether slots have the variables of the image as well, beneath `slot_env`: those that the daemon
+            itself was started with, but for its own and the engine's.
+        uid_range: `FIRST:LAST`, users for the slots of a daemon that is root.
         devices: Patterns of devices below /dev for every slot.
         writable: Folders of which every slot gets a copy that it may change.
+        hide: Folders of the container, such as those in which its engine puts secrets, that are closed to everyone
+            else, and that no slot sees.
+        guard: Folders of the container that nobody but their owner may change: those that its engine leaves open to
+            all, though what is in there is run by root, or would outlive a lease.
         socket_user: Who owns the socket; this process's user if None.
+        fresh_proc: Mount a /proc of the daemon's own first: for a container whose /proc is masked.
+        drop_to: `UID[:GID]` that a daemon started by root becomes for good. The folders that `socket` and `state` are
+            in are made for that user.
         command: What starts `hermes-sandboxd` where the daemon is to run, instead of `python` and these files.
     """
     own = (python or sys.executable, "-I", "-S", os.path.dirname(os.path.abspath(__file__)))
@@ -61,16 +81,28 @@ def daemon_arguments(
         ("--lifeline-fd", lifeline_fd),
         ("--lifeline-silence", lifeline_silence_s),
         ("--orphan-grace", orphan_grace_s),
+        ("--idle-end", idle_end_s),
         ("--bwrap", bwrap),
         ("--isolation", isolation),
         ("--root", root),
+        ("--uid-range", uid_range),
         ("--socket-user", socket_user),
+        ("--drop-to", drop_to),
         ("--tcp", tcp),
+        ("--tls-env", tls_env),
     ):
         if value is not None:
             arguments += [option, str(value)]
+    if fresh_proc:
+        arguments.append("--fresh-proc")
+    if image_env:
+        arguments.append("--image-env")
     for folder in writable:
         arguments += ["--writable", folder]
+    for folder in hide:
+        arguments += ["--hide", folder]
+    for folder in guard:
+        arguments += ["--guard", folder]
     for pattern in devices:
         arguments += ["--device", pattern]
     for name, text in (slot_env or {}).items():

@@ -88,7 +88,10 @@ def _hint(reason: str) -> str:
     if "max_" in reason:
         return _SETTINGS[0][2]
     if "mount proc" in reason:
-        return "in Docker, add --security-opt systempaths=unconfined, so that a fresh /proc can be mounted"
+        return (
+            "in Docker, add --security-opt systempaths=unconfined, so that a fresh /proc can be mounted; "
+            "or CAP_SYS_ADMIN for a daemon that is started with --fresh-proc"
+        )
     if "full" in reason and "/dev" in reason:
         return "in an Apptainer container, bind what its /dev lacks: --bind /dev/full"
     return "in Docker, add --security-opt seccomp=unconfined --security-opt systempaths=unconfined"

@@ -37,10 +37,17 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--socket", required=True, help="path of the unix socket")
     serve.add_argument("--tcp", metavar="HOST:PORT", help="listen here too; needs a token; port 0 takes any")
     serve.add_argument("--token-env", default="HERMES_SANDBOX_TOKEN", help="variable that holds the token")
+    serve.add_argument(
+        "--tls-env",
+        metavar="NAME",
+        help="serve TCP by TLS alone, to clients with a certificate; this variable holds, as base64 of PEM, the key, "
+        "its certificate, and that of who signs the clients'",
+    )
     serve.add_argument("--state", required=True, help="folder for everything on disk; removed at the end")
     serve.add_argument("--capacity", type=_positive, required=True, help="number of slots")
     serve.add_argument("--lifeline-fd", type=int, help="end when this descriptor reaches its end")
     serve.add_argument("--lifeline-silence", type=float, help="end too when nothing came over it for so many seconds")
+    serve.add_argument("--idle-end", type=float, metavar="SECONDS", help="end when no client was there for so long")
     serve.add_argument("--orphan-grace", type=float, default=60.0, help="seconds that slots outlive their client")
     serve.add_argument(
         "--isolation",
@@ -65,7 +72,32 @@ def _parser() -> argparse.ArgumentParser:
         "--slot-env", action="append", default=[], metavar="NAME=VALUE", help="a variable of every slot; repeatable"
     )
     serve.add_argument(
+        "--hide",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a folder of the container that is closed to everyone else, and that no slot sees; repeatable",
+    )
+    serve.add_argument(
+        "--guard",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a folder of the container that nobody but its owner may change from now on; repeatable",
+    )
+    serve.add_argument("--image-env", action="store_true", help="slots have the variables of the image as well")
+    serve.add_argument(
         "--device", action="append", default=[], metavar="PATTERN", help="devices below /dev for every slot; repeatable"
+    )
+    serve.add_argument(
+        "--fresh-proc",
+        action="store_true",
+        help="mount a /proc of the daemon's own first, in a container whose /proc is masked; needs CAP_SYS_ADMIN",
+    )
+    serve.add_argument(
+        "--drop-to",
+        metavar="UID[:GID]",
+        help="give up root and every capability for good, and be this user, who gets the folders of state and socket",
     )
     serve.add_argument("--socket-user", type=int, metavar="UID", help="who owns the socket; needs root")
     serve.add_argument("--bwrap", help="path of bubblewrap")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HIGH_WATER = 256 << 10
 _MOST_UNREAD_BYTES = 4 << 20
 """With so much waiting for a client that does not read, nothing more is read from it either."""
-_HELLO_S = 30.0
+HELLO_S = 30.0
 
 
 # Shared by all connections: what is in it is handled before the next one reads.
@@ -45,7 +45,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=_HIGH_WATER)
         self._daemon.connections.add(self)
-        self._hello_timer = asyncio.get_running_loop().call_later(_HELLO_S, self._transport.abort)
+        self._hello_timer = asyncio.get_running_loop().call_later(HELLO_S, self._transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone; its session stays for a while."""
@@ -55,6 +55,7 @@ class Connection(asyncio.BufferedProtocol):
             self._hello_timer.cancel()
         if self._session is not None:
             self._session.detach(self)
+            self._daemon.attended()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the event loop puts what comes."""
@@ -155,6 +156,7 @@ class Connection(asyncio.BufferedProtocol):
             self._hello_timer.cancel()
         self._session, resumed = self._daemon.session(name)
         self._session.attach(self)
+        self._daemon.attended()
         self.send(encode_frame(answer(request_id, self._daemon.describe(resumed))))
 
     def _request(self, session: Session, request_id: int, message: dict[str, Any], body: bytes) -> None:

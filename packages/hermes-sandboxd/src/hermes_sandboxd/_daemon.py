@@ -12,9 +12,11 @@ from hermes_sandboxd._deadlines import Deadlines
 from hermes_sandboxd._levels import enforced
 from hermes_sandboxd._protocol import PROTOCOL_VERSION, VERSION, Refusal
 from hermes_sandboxd._session import Request, Session
-from hermes_sandboxd._slot import Slot
+from hermes_sandboxd._slot import UNCLEAN, Slot
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Coroutine
+
     from hermes_sandboxd._cgroups import ControlGroups
     from hermes_sandboxd._connection import Connection
     from hermes_sandboxd._levels import Isolation
@@ -72,6 +74,8 @@ class Daemon:
         self._sessions: dict[str, Session] = {}
         self._slots: dict[int, Slot] = {}
         self._started = time.monotonic()
+        self.alone_since: float | None = asyncio.get_running_loop().time()
+        """Since when no session has had a connection; None while one has."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def log(self, text: str) -> None:
@@ -89,6 +93,13 @@ class Daemon:
         session = self._sessions[name] = Session(name, self.options.orphan_grace_s, self._expire)
         return session, False
 
+    def attended(self) -> None:
+        """See whether any session has a connection, after one got or lost its own."""
+        if any(session.connection is not None for session in self._sessions.values()):
+            self.alone_since = None
+        elif self.alone_since is None:
+            self.alone_since = asyncio.get_running_loop().time()
+
     def describe(self, resumed: bool) -> dict[str, Any]:
         """Return the answer to hello."""
         return {
@@ -97,6 +108,7 @@ class Daemon:
             "daemon_id": self.id,
             "resumed": resumed,
             "isolation": self.level,
+            "obstacle": self.obstacle,
             "capacity": self.options.capacity,
             "limits": self._enforced,
         }
@@ -104,13 +116,32 @@ class Daemon:
     def _expire(self, session: Session) -> None:
         self.log(f"session {session.name}: nobody came back, closing its slots")
         del self._sessions[session.name]
-        for slot in self._slots.values():
-            if slot.owner is session:
-                slot.abandon()
-                self._spawn(slot)
+        self._spawn(self._close(self._slots_of(session)))
 
-    def _spawn(self, slot: Slot) -> None:
-        task = asyncio.get_running_loop().create_task(slot.settle())
+    def _slots_of(self, session: Session) -> list[Slot]:
+        return [slot for slot in self._slots.values() if slot.owner is session]
+
+    def _leave(self, request: Request) -> None:
+        """Forget a session at once, and answer when its slots are closed."""
+        session = request.session
+        del self._sessions[session.name]
+        session.ended = True
+        self.attended()
+        self._spawn(self._finish(request, self._slots_of(session)))
+
+    async def _finish(self, request: Request, slots: list[Slot]) -> None:
+        await self._close(slots)
+        request.succeed({"unclean": [slot.index for slot in slots if slot.state == UNCLEAN]})
+
+    async def _close(self, slots: Collection[Slot]) -> None:
+        for slot in slots:
+            slot.abandon()
+        settled = await asyncio.gather(*(slot.settle() for slot in slots), return_exceptions=True)
+        for error in filter(None, settled):
+            self.log(f"a slot could not be closed: {error!r}")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -124,8 +155,12 @@ class Daemon:
         """
         if self.ending.is_set():
             raise Refusal("shutting_down", "the daemon is ending")
+        if request.session.ended:
+            raise Refusal("session_ended", "the session has ended")
         if request.method == "health":
-            self._in_background(request)
+            self._spawn(self._health(request))
+        elif request.method == "session.end":
+            self._leave(request)
         elif request.method == "shutdown":
             self.ending.set()
             request.succeed({})
@@ -139,11 +174,6 @@ class Daemon:
         if slot is None:
             slot = self._slots[index] = Slot(self, index)
         return slot
-
-    def _in_background(self, request: Request) -> None:
-        task = asyncio.get_running_loop().create_task(self._health(request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _health(self, request: Request) -> None:
         now = time.monotonic()
@@ -175,11 +205,7 @@ class Daemon:
     async def end(self) -> None:
         """Close every slot and every connection."""
         self.ending.set()
-        for slot in self._slots.values():
-            slot.abandon()
-        settled = await asyncio.gather(*(slot.settle() for slot in self._slots.values()), return_exceptions=True)
-        for error in filter(None, settled):
-            self.log(f"a slot could not be closed: {error!r}")
+        await self._close(self._slots.values())
         if self.connections:
             for connection in self.connections:
                 connection.close()

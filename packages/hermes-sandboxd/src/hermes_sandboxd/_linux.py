@@ -19,8 +19,11 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _SECCOMP_MODE_FILTER = 2
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _NS_GET_USERNS = 0xB701
+_CLONE_NEWNS = 0x00020000
+_MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 _MS_REMOUNT = 32
 _MS_NOSUID_NOEXEC = 2 | 8
+_MS_REC_PRIVATE = 0x4000 | 0x40000
 _MOST_DESCRIPTORS = 8
 _IPC_RMID = 0
 
@@ -65,6 +68,11 @@ def set_not_dumpable() -> None:
     _prctl(_PR_SET_DUMPABLE, 0, "PR_SET_DUMPABLE")
 
 
+def set_dumpable() -> None:
+    """Give the /proc files of this process to its user, whom another identity has taken them from."""
+    _prctl(_PR_SET_DUMPABLE, 1, "PR_SET_DUMPABLE")
+
+
 def set_namespace(descriptor: int) -> None:
     """Join the namespace that `descriptor` refers to."""
     _check(_libc.setns(descriptor, 0), "setns")
@@ -75,6 +83,14 @@ def limit_terminals(folder: str, most: int) -> None:
     options = f"mode=620,ptmxmode=666,max={most}".encode()
     flags = ctypes.c_ulong(_MS_REMOUNT | _MS_NOSUID_NOEXEC)
     _check(_libc.mount(b"devpts", folder.encode(), None, flags, options), "mount")
+
+
+def mount_own_proc() -> None:
+    """Mount a fresh /proc that this process, and what it starts from now on, sees; needs CAP_SYS_ADMIN."""
+    unshare(_CLONE_NEWNS)
+    _check(_libc.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC_PRIVATE), None), "mount --make-rprivate /")
+    flags = ctypes.c_ulong(_MS_NOSUID_NODEV_NOEXEC)
+    _check(_libc.mount(b"proc", b"/proc", b"proc", flags, None), "mount -t proc")
 
 
 def owning_user_namespace(descriptor: int) -> int:
@@ -101,6 +117,11 @@ def install_seccomp_filter(program: bytes) -> None:
 def drop_capabilities() -> None:
     """Give up every capability of this process, and the right of its children to gain any by exec."""
     drop_bounding_set()
+    clear_capabilities()
+
+
+def clear_capabilities() -> None:
+    """Give up every capability of this process."""
     header = _CapabilityHeader(_LINUX_CAPABILITY_VERSION_3, 0)
     data = (_CapabilityData * 2)()
     _check(_libc.capset(ctypes.byref(header), ctypes.byref(data)), "capset")

@@ -116,6 +116,7 @@ _OPEN: _Table = {
 }
 _METHODS: dict[str, _Table] = {
     "health": {},
+    "session.end": {},
     "shutdown": {},
     "slot.open": _OPEN,
     "slot.grade": _OPEN,

@@ -51,13 +51,15 @@ def image_root(hidden: Iterable[str]) -> Root:
     engines put secrets, and `hidden`.
 
     Args:
-        hidden: Folders of the daemon's own.
+        hidden: Folders of the daemon's own, and of the engine that runs the container.
     """
-    shown = [f"/{name}" for name in sorted(os.listdir("/")) if name not in _NOT_SHOWN and f"/{name}" != _HOMES]
+    hidden = [os.path.realpath(folder) for folder in hidden]
+    top = (f"/{name}" for name in sorted(os.listdir("/")) if name not in _NOT_SHOWN)
+    shown = [path for path in top if path not in (_HOMES, *hidden)]
     # A slot's home is a mount inside of this folder, so that only what is in it can be shown.
     shown += [path for path in _inside(_HOMES) if path != HOME]
     arguments = [argument for path in shown for argument in _shown(path)]
-    for folder in map(os.path.realpath, hidden):
+    for folder in hidden:
         if any(folder.startswith(path + "/") for path in shown) and os.path.isdir(folder):
             arguments += ["--perms", "0555", "--tmpfs", folder, "--remount-ro", folder]
     has_var = "/var" in shown and not os.path.islink("/var")

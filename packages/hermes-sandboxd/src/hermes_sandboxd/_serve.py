@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hermes_sandboxd import _zygote
 from hermes_sandboxd._cgroups import ControlGroups, remove_groups
+from hermes_sandboxd._privileges import PrivilegeError, settle
 from hermes_sandboxd._programs import find_bubblewrap, own_runtime
 from hermes_sandboxd._root import Root, find_devices, find_writable, host_root, image_root, open_root_home
 from hermes_sandboxd._state import StateError, StateFolder
@@ -19,7 +20,7 @@ from hermes_sandboxd._users import Users
 
 if TYPE_CHECKING:
     import argparse
-    import asyncio
+    from ssl import SSLContext
 
     from hermes_sandboxd._daemon import Daemon, Options
     from hermes_sandboxd._levels import Isolation
@@ -29,12 +30,24 @@ class ServeError(Exception):
     """The daemon cannot start; the message says why."""
 
 
+class PortTakenError(Exception):
+    """The daemon cannot start just now: somebody else listens at its port."""
+
+
 def serve(arguments: argparse.Namespace) -> int:
     """Serve until told to end; return the exit code."""
     in_image = arguments.root == "image"
     path = os.path.abspath(arguments.socket)  # the zygote is somewhere else
     state = StateFolder(arguments.state, in_image=in_image)
     try:
+        # Before anything else: all that the daemon makes, and every process that it starts, is this user's.
+        own = (os.path.dirname(state.path), os.path.dirname(path))
+        settle(arguments.fresh_proc, arguments.drop_to, own, arguments.hide, arguments.guard)
+    except PrivilegeError as error:
+        return _fail(error)
+    try:
+        if in_image:
+            _make_folder(os.path.dirname(path))
         listener = _listen(arguments.socket, arguments.socket_user)
     except ServeError as error:
         return _fail(error)
@@ -81,22 +94,47 @@ def _run(
 
     from hermes_sandboxd._check import check_namespaces
     from hermes_sandboxd._daemon import Options
+    from hermes_sandboxd._image_variables import image_variables
     from hermes_sandboxd._levels import choose_isolation
 
     token = os.environ.pop(arguments.token_env, None)
-    if arguments.tcp is not None and not token:
+    try:
+        tls = _tcp_security(arguments, token)
+    except ServeError as error:
         zygote.send(b'{"do": "leave"}')
-        return _fail(ServeError(f"--tcp needs a token in the environment variable {arguments.token_env}"))
+        return _fail(error)
     found = find_bubblewrap(arguments.bwrap)
     bubblewrap = state.bubblewrap(found) if found is not None else None
     isolation = choose_isolation(
         arguments.isolation, arguments.capacity, lambda: check_namespaces(bubblewrap or arguments.bwrap)
     )
     _raise_open_files()
-    variables = dict(pair.partition("=")[::2] for pair in arguments.slot_env)
+    variables = image_variables(os.environ) if arguments.image_env else {}
+    variables |= dict(pair.partition("=")[::2] for pair in arguments.slot_env)
     options = Options(arguments.capacity, arguments.orphan_grace, token, token, variables)
-    asyncio.run(_main(arguments, daemon_id, options, state, root, users, listener, zygote, bubblewrap, isolation))
+    main = _main(arguments, daemon_id, options, state, root, users, listener, zygote, bubblewrap, isolation, tls)
+    try:
+        asyncio.run(main)
+    except PortTakenError as error:
+        return _fail(error, 1)
     return 0
+
+
+def _tcp_security(arguments: argparse.Namespace, token: str | None) -> SSLContext | None:
+    if arguments.tcp is None:
+        if arguments.tls_env is not None:
+            raise ServeError("--tls-env is for --tcp, which is not there")
+        return None
+    if not token:
+        raise ServeError(f"--tcp needs a token in the environment variable {arguments.token_env}")
+    if arguments.tls_env is None:
+        return None
+    from hermes_sandboxd._tls import TlsError, server_context
+
+    try:
+        return server_context(arguments.tls_env, os.environ.pop(arguments.tls_env, None))
+    except TlsError as error:
+        raise ServeError(error) from None
 
 
 async def _main(
@@ -110,11 +148,13 @@ async def _main(
     zygote: socket.socket,
     bubblewrap: str | None,
     isolation: Isolation,
+    tls: SSLContext | None,
 ) -> None:
     import asyncio
 
-    from hermes_sandboxd._connection import Connection
+    from hermes_sandboxd._connection import HELLO_S, Connection
     from hermes_sandboxd._daemon import Daemon
+    from hermes_sandboxd._endings import watch_clients, watch_lifeline
     from hermes_sandboxd._supervision import ZygoteLink
 
     loop = asyncio.get_running_loop()
@@ -126,14 +166,24 @@ async def _main(
     for terminating in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(terminating, ended.set)
     if arguments.lifeline_fd is not None:
-        _watch_lifeline(loop, arguments.lifeline_fd, arguments.lifeline_silence, ended)
+        watch_lifeline(loop, arguments.lifeline_fd, arguments.lifeline_silence, ended)
+    if arguments.idle_end is not None:
+        watch_clients(loop, daemon, arguments.idle_end)
     servers: list[Any] = [
         await loop.create_unix_server(lambda: Connection(daemon, options.socket_token), sock=listener)
     ]
     port = None
     if arguments.tcp is not None:
         host, number = _address(arguments.tcp)
-        servers.append(await loop.create_server(lambda: Connection(daemon, options.tcp_token), host, number))
+        patience = None if tls is None else HELLO_S
+        try:
+            server = await loop.create_server(
+                lambda: Connection(daemon, options.tcp_token), host, number, ssl=tls, ssl_handshake_timeout=patience
+            )
+        except OSError as error:
+            link.leave()
+            raise PortTakenError(f"cannot listen at {arguments.tcp}: {os.strerror(error.errno or 0)}") from None
+        servers.append(server)
         port = servers[-1].sockets[0].getsockname()[1]
     _announce(arguments.socket, port, daemon)
     loop.run_in_executor(None, state.remove_abandoned_siblings)
@@ -152,7 +202,7 @@ def _root(arguments: argparse.Namespace, writable: tuple[str, ...]) -> Root:
 def _image_root(arguments: argparse.Namespace) -> Root:
     own = [os.path.abspath(arguments.state), os.path.dirname(os.path.abspath(arguments.socket))]
     runtime = own_runtime()
-    return image_root(own if runtime is None else [*own, runtime])
+    return image_root([*own, *arguments.hide, *([] if runtime is None else [runtime])])
 
 
 def _find_groups(daemon_id: str) -> ControlGroups | None:
@@ -179,37 +229,6 @@ def _announce(path: str, port: int | None, daemon: Daemon) -> None:
     sys.stdout.flush()
 
 
-def _watch_lifeline(
-    loop: asyncio.AbstractEventLoop, descriptor: int, silence_s: float | None, ended: asyncio.Event
-) -> None:
-    os.set_blocking(descriptor, False)
-    heard_at = loop.time()
-
-    def readable() -> None:
-        nonlocal heard_at
-        try:
-            if os.read(descriptor, 4096):
-                heard_at = loop.time()
-                return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass
-        loop.remove_reader(descriptor)
-        ended.set()
-
-    def watch_silence(limit_s: float) -> None:
-        left_s = heard_at + limit_s - loop.time()
-        if left_s <= 0:
-            ended.set()
-        else:
-            loop.call_later(left_s, watch_silence, limit_s)
-
-    loop.add_reader(descriptor, readable)
-    if silence_s is not None:
-        watch_silence(silence_s)
-
-
 def _listen(path: str, user: int | None) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
@@ -226,6 +245,17 @@ def _listen(path: str, user: int | None) -> socket.socket:
         listener.close()
         raise ServeError(f"{path}: {error.strerror or error}") from None
     return listener
+
+
+def _make_folder(path: str) -> None:
+    """An image need not have the folder that the socket is to be in."""
+    mask = os.umask(0o022)
+    try:
+        os.makedirs(path, mode=0o711, exist_ok=True)
+    except OSError as error:
+        raise ServeError(f"{path}: {error.strerror}") from None
+    finally:
+        os.umask(mask)
 
 
 def _remove_stale(path: str) -> None:
@@ -261,6 +291,6 @@ def _raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _fail(error: Exception) -> int:
+def _fail(error: Exception, status: int = 2) -> int:
     sys.stderr.write(f"hermes-sandboxd: {error}\n")
-    return 2
+    return status

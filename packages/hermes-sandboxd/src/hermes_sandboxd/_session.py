@@ -210,6 +210,8 @@ class Session:
     def __init__(self, name: str, grace_s: float, expired: Callable[[Session], None]) -> None:
         self.name = name
         self.connection: Connection | None = None
+        self.ended = False
+        """It was told to end: nothing of it will be taken up again."""
         self.requests: dict[int, Request] = {}
         self._grace_s = grace_s
         self._expired = expired
@@ -236,7 +238,8 @@ class Session:
         self.connection = None
         for request in self.requests.values():
             request.pause()
-        self._timer = asyncio.get_running_loop().call_later(self._grace_s, self._expired, self)
+        if not self.ended:
+            self._timer = asyncio.get_running_loop().call_later(self._grace_s, self._expired, self)
 
     def check_room(self) -> None:
         """See that the client acknowledges what it was answered, before it asks for more.

@@ -36,6 +36,7 @@ class Slot:
         self._current: Request | None = None
         self._overdue = self._kill
         self._task: asyncio.Task[None] | None = None
+        """What opens, closes or grades the slot."""
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -312,10 +313,18 @@ class Slot:
         return clean
 
     async def settle(self) -> None:
-        """Close the slot, after the opening or reset that may be under way."""
-        if self._task is not None and not self._task.done():
+        """Close the slot, after the opening, reset or closing that may be under way."""
+        while self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
-        await self.close()
+        self._task = self._loop.create_task(self._vacate())
+        await self._task
+
+    async def _vacate(self) -> None:
+        try:
+            await self.close()
+        except Exception:
+            self.state = UNCLEAN
+            raise
         if self.state == CLOSED:
             self.owner = None
 

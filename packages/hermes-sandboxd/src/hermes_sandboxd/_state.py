@@ -107,6 +107,7 @@ class StateFolder:
         while os.path.isdir(self.path):
             try:
                 remove_tree(self.path)
+                return  # what is there by now is another daemon's
             except FileNotFoundError:  # noqa: PERF203 - beside a system call it costs nothing
                 # Whoever finds a folder without a living daemon removes it too.
                 continue
