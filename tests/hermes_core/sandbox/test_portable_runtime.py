@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +15,15 @@ from click.testing import CliRunner
 
 from hermes_core.cli._main import hermes
 from hermes_core.exceptions import BackendUnavailableError
-from hermes_core.sandbox.portable import RUNTIME_INSIDE, build_runtime, portable_runtime, runtime_of, runtimes_folder
+from hermes_core.sandbox import fixed_runtime
+from hermes_core.sandbox.portable import (
+    RUNTIME_INSIDE,
+    archive_runtime,
+    build_runtime,
+    portable_runtime,
+    runtime_of,
+    runtimes_folder,
+)
 
 BUILD = """
 import pathlib, sys
@@ -59,7 +70,7 @@ def test_everybody_can_read_it(tmp_path: Path) -> None:
         os.umask(mask)
     for path in (folder, *folder.rglob("*")):
         wanted = 0o005 if path.is_dir() or path.parent.name == "bin" else 0o004
-        assert path.stat().st_mode & 0o007 == wanted or path.name.startswith("ld-"), path
+        assert path.stat().st_mode & 0o007 == wanted or path.name == "loader", path
 
 
 def test_its_interpreter_uses_nothing_of_this_machine(parent: Path) -> None:
@@ -76,6 +87,35 @@ def test_its_interpreter_uses_nothing_of_this_machine(parent: Path) -> None:
 def test_its_daemon_answers(parent: Path) -> None:
     folder = build_runtime(parent)
     assert "serve" in run(folder, str(folder / "hermes_sandboxd"), "--help")
+
+
+def test_its_names_are_the_same_everywhere(parent: Path) -> None:
+    folder = build_runtime(parent)
+    assert runtime_of(folder, "/inside").arguments == fixed_runtime("/inside").arguments
+    assert fixed_runtime("/inside").files == ()
+    names = [word.removeprefix("/inside/") for word in fixed_runtime("/inside").arguments if word.startswith("/inside")]
+    assert names == ["lib/loader", "lib", "bin/python", "hermes_sandboxd"]
+
+
+def test_its_archive_is_always_the_same_and_works(parent: Path, tmp_path: Path) -> None:
+    folder = build_runtime(parent)
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    copy.touch()
+    first, second = tmp_path / "first.tar.gz", tmp_path / "second.tar.gz"
+    digest = archive_runtime(folder, first)
+    assert digest == archive_runtime(copy, second) == hashlib.sha256(second.read_bytes()).hexdigest()
+    assert first.read_bytes() == second.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "first.tar.gz", "second.tar.gz"]
+    with tarfile.open(first) as archive:
+        members = archive.getmembers()
+        archive.extractall(tmp_path / "unpacked", filter="fully_trusted")
+    assert {member.name.split("/")[0] for member in members} == {"bin", "hermes_sandboxd", "lib", "runtime.json"}
+    assert {(member.uid, member.gid, member.mtime) for member in members} == {(0, 0, 0)}
+    # Not everything that unpacks archives makes links of them.
+    assert all(member.isdir() or member.isfile() for member in members)
+    unpacked = tmp_path / "unpacked"
+    assert "serve" in run(unpacked, str(unpacked / "hermes_sandboxd"), "--help")
 
 
 def test_where_it_is_kept(monkeypatch: pytest.MonkeyPatch, parent: Path) -> None:
@@ -101,3 +141,16 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert Path(told["folder"]).parent == tmp_path / "runtimes"
     assert tuple(told["arguments"]) == portable_runtime().arguments
     assert told["arguments"][-1] == f"{RUNTIME_INSIDE}/hermes_sandboxd"
+    assert "archive" not in told
+
+
+def test_the_command_line_writes_an_archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, parent: Path) -> None:
+    monkeypatch.setenv("HERMES_CACHE", str(parent))
+    archive = tmp_path / "runtime.tar.gz"
+    command = ["sandbox", "runtime", "build", "--archive"]
+    told = json.loads(CliRunner().invoke(hermes, [*command, str(archive), "--json"]).output)
+    assert told["archive"] == str(archive)
+    assert told["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
+    nowhere = CliRunner().invoke(hermes, [*command, str(tmp_path / "missing" / "runtime.tar.gz")])
+    assert nowhere.exit_code == 2
+    assert "cannot be written" in nowhere.output

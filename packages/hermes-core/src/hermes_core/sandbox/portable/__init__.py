@@ -1,11 +1,21 @@
 """The runtime folder: an interpreter, bubblewrap and the daemon, with every library that they need, for any image."""
 
+from hermes_core.sandbox.portable._archive import archive_runtime
 from hermes_core.sandbox.portable._runtime import (
     RUNTIME_INSIDE,
     build_runtime,
+    fixed_runtime,
     portable_runtime,
     runtime_of,
     runtimes_folder,
 )
 
-__all__ = ["RUNTIME_INSIDE", "build_runtime", "portable_runtime", "runtime_of", "runtimes_folder"]
+__all__ = [
+    "RUNTIME_INSIDE",
+    "archive_runtime",
+    "build_runtime",
+    "fixed_runtime",
+    "portable_runtime",
+    "runtime_of",
+    "runtimes_folder",
+]

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Contents", "collect"]
 
-LAYOUT = "1"
+LAYOUT = "2"
 """Raised when the same contents would be laid out otherwise."""
 
 PROGRAMS, LIBRARIES, PACKAGE = "bin", "lib", "hermes_sandboxd"
-BUBBLEWRAP = f"{PROGRAMS}/bwrap"
+PYTHON, BUBBLEWRAP, LOADER = f"{PROGRAMS}/python", f"{PROGRAMS}/bwrap", f"{LIBRARIES}/loader"
+"""Names that depend neither on the interpreter nor on the machine."""
 
 LEFT_OUT = frozenset(
     "__pycache__ curses dbm dist-packages distutils ensurepip idlelib lib2to3 lib-dynload pydoc_data site-packages "
@@ -50,15 +51,11 @@ class Contents:
 
     Attributes:
         files: Where each file is to be, relative to the folder, and where it is on this machine.
-        loader: Name of the loader among the libraries.
-        python: Name of the interpreter among the programs.
         bubblewrap_libraries: Names of the libraries that bubblewrap needs.
         digest: Of everything above, and of what the files were like.
     """
 
     files: Mapping[str, Path]
-    loader: str
-    python: str
     bubblewrap_libraries: tuple[str, ...]
     digest: str
 
@@ -72,7 +69,7 @@ def collect() -> Contents:
     python = _base_python()
     loader = interpreter_of(python)
     bubblewrap = _bubblewrap()
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     modules = list(_extension_modules())
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         found = list(threads.map(partial(libraries_of, loader), (python, bubblewrap, *modules)))
@@ -80,17 +77,17 @@ def collect() -> Contents:
     if of_python is None or of_bubblewrap is None:
         broken = python if of_python is None else bubblewrap
         raise BackendUnavailableError(f"a library that {broken} needs is not to be found", hint=f"run ldd {broken}")
-    files = {f"{PROGRAMS}/{name}": python, BUBBLEWRAP: bubblewrap, f"{LIBRARIES}/{loader.name}": loader}
+    files = {PYTHON: python, BUBBLEWRAP: bubblewrap, LOADER: loader}
     libraries = {**of_bubblewrap, **of_python, **_opened_later(of_python)}
     for module, needed in zip(modules, of_modules, strict=True):
         if needed is not None:
-            files[f"{LIBRARIES}/{name}/lib-dynload/{module.name}"] = module
+            files[f"{LIBRARIES}/{version}/lib-dynload/{module.name}"] = module
             libraries = {**needed, **libraries}
     files |= {f"{LIBRARIES}/{soname}": path for soname, path in libraries.items()}
-    files |= {f"{LIBRARIES}/{name}/{path}": _standard_library() / path for path in _modules(_standard_library())}
+    files |= {f"{LIBRARIES}/{version}/{path}": _standard_library() / path for path in _modules(_standard_library())}
     package = Path(hermes_sandboxd.__file__).resolve().parent
     files |= {f"{PACKAGE}/{path}": package / path for path in _modules(package)}
-    return Contents(files, loader.name, name, tuple(sorted(of_bubblewrap)), _digest(files))
+    return Contents(files, tuple(sorted(of_bubblewrap)), _digest(files))
 
 
 def _base_python() -> Path:

@@ -9,13 +9,14 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import TYPE_CHECKING
 
 from hermes_core.exceptions import BackendUnavailableError
 from hermes_core.sandbox._runtime import Runtime
-from hermes_core.sandbox.portable._contents import BUBBLEWRAP, LIBRARIES, PACKAGE, PROGRAMS, collect
+from hermes_core.sandbox.portable._contents import BUBBLEWRAP, LIBRARIES, LOADER, PACKAGE, PYTHON, collect
 from hermes_sandboxd import MANIFEST
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from hermes_core.sandbox.portable._contents import Contents
 
-__all__ = ["RUNTIME_INSIDE", "build_runtime", "portable_runtime", "runtime_of", "runtimes_folder"]
+__all__ = ["RUNTIME_INSIDE", "build_runtime", "fixed_runtime", "portable_runtime", "runtime_of", "runtimes_folder"]
 
 RUNTIME_INSIDE = "/opt/hermes"
 """Where the folder is mounted inside a sandbox, unless a backend chooses otherwise."""
@@ -54,11 +55,18 @@ def runtime_of(folder: Path, inside: str) -> Runtime:
         folder: Where it is on this machine.
         inside: Where it is in the sandbox.
     """
-    manifest = json.loads((folder / MANIFEST).read_text())
-    loader, libraries, python = (f"{inside}/{manifest[name]}" for name in ("loader", "libraries", "python"))
+    return replace(fixed_runtime(inside), files=(folder,))
+
+
+def fixed_runtime(inside: str = RUNTIME_INSIDE) -> Runtime:
+    """Return how to launch the daemon by a runtime folder that is in the sandbox already, whoever built it.
+
+    Args:
+        inside: Absolute path of the folder inside the sandbox.
+    """
     # The interpreter finds its library beside itself, by the path that it is started with.
-    arguments = (loader, "--library-path", libraries, python, "-I", "-S", f"{inside}/{PACKAGE}")
-    return Runtime(arguments=arguments, files=(folder,))
+    program = (f"{inside}/{LOADER}", "--library-path", f"{inside}/{LIBRARIES}", f"{inside}/{PYTHON}")
+    return Runtime(arguments=(*program, "-I", "-S", f"{inside}/{PACKAGE}"))
 
 
 def runtimes_folder() -> Path:
@@ -116,15 +124,15 @@ def _build(contents: Contents, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
         manifest = {
-            "loader": f"{LIBRARIES}/{contents.loader}",
+            "loader": LOADER,
             "libraries": LIBRARIES,
-            "python": f"{PROGRAMS}/{contents.python}",
+            "python": PYTHON,
             "bubblewrap": BUBBLEWRAP,
             "bubblewrap_libraries": contents.bubblewrap_libraries,
         }
         (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         _compile(unfinished)
-        _open_to_all(unfinished, contents)
+        _open_to_all(unfinished)
         unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -138,9 +146,9 @@ def _compile(folder: Path) -> None:
     )
 
 
-def _open_to_all(folder: Path, contents: Contents) -> None:
+def _open_to_all(folder: Path) -> None:
     """Let everybody read everything, and run what is a program, whatever the umask is."""
-    programs = {folder / PROGRAMS / contents.python, folder / BUBBLEWRAP, folder / LIBRARIES / contents.loader}
+    programs = {folder / PYTHON, folder / BUBBLEWRAP, folder / LOADER}
     for parent, _, names in os.walk(folder):
         os.chmod(parent, 0o755)
         for name in names:
