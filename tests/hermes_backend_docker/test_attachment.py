@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes_backend_docker._attachment import HEADER, Attachment
-from hermes_core.sandbox import UnixStream
+from hermes_core.sandbox import SocketStream
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,7 @@ async def read(data: bytes, sizes: list[int]) -> list[tuple[int, bytes]]:
     """Return what an attachment makes of bytes that come in parts."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    attachment = Attachment(UnixStream(ours))
+    attachment = Attachment(SocketStream(ours))
     found: list[tuple[int, bytes]] = []
 
     async def take() -> None:
@@ -50,7 +50,7 @@ async def test_what_is_cut_off_is_no_piece() -> None:
 async def test_closing_ends_the_output() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    attachment = Attachment(UnixStream(ours))
+    attachment = Attachment(SocketStream(ours))
 
     async def take() -> None:
         assert [piece async for piece in attachment.output()] == []

@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import os
 import random
+import ssl
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, SocketAttribute
 
 from hermes_core.default_plugins.local_backend import LocalBackend
-from hermes_core.exceptions import ProtocolError, SandboxLostError
-from hermes_core.sandbox import SandboxClient, SandboxSpec, SlotClient
+from hermes_core.exceptions import BackendUnavailableError, ProtocolError, SandboxLostError
+from hermes_core.sandbox import SandboxClient, SandboxSpec, SlotClient, connect_tcp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -235,3 +236,27 @@ async def test_something_else_that_listens_there_is_recognised(sandbox: Sandbox)
     async with anyio.create_task_group() as tasks:
         with pytest.raises(ProtocolError, match="does not speak the sandbox protocol"):
             await tasks.start(SandboxClient(Babbling(sandbox)).run)
+
+
+@dataclass
+class Secured(CutSandbox):
+    """Is spoken with by TLS, at a port of this machine."""
+
+    port: int = 0
+
+    async def connect(self) -> ByteStream:
+        return await connect_tcp("127.0.0.1", self.port, tls=ssl.create_default_context())
+
+
+async def test_tls_that_cannot_be_spoken_is_told_at_once(sandbox: Sandbox) -> None:
+    async def answer(stream: ByteStream) -> None:
+        async with stream:
+            await stream.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, answer)
+        client = SandboxClient(Secured(sandbox, port=listener.extra(SocketAttribute.local_port)), reconnect_s=600)
+        with anyio.fail_after(60), pytest.raises(BackendUnavailableError, match="TLS cannot be spoken"):
+            await tasks.start(client.run)
+        tasks.cancel_scope.cancel()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
 
-from hermes_core.sandbox import UnixStream
+from hermes_core.sandbox import SocketStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ class Attachment:
         stream: The connection to the engine, taken over from the SDK.
     """
 
-    def __init__(self, stream: UnixStream) -> None:
+    def __init__(self, stream: SocketStream) -> None:
         self._stream = stream
         self._waiting = bytearray()
 
@@ -63,10 +63,10 @@ def attach(client: Any, container: str) -> Attachment:  # noqa: ANN401 - the SDK
     return Attachment(take_over(given))
 
 
-def take_over(given: Any) -> UnixStream:  # noqa: ANN401 - the SDK has no types
+def take_over(given: Any) -> SocketStream:  # noqa: ANN401 - the SDK has no types
     """Return the connection below a socket of the SDK, which is closed."""
     sock = socket.socket(fileno=os.dup(given.fileno()))
     # A connection that was upgraded is of no further use to the pool that it came from.
     given._response.close()
     sock.setblocking(False)
-    return UnixStream(sock)
+    return SocketStream(sock)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +12,8 @@ from docker import errors
 
 from hermes_backend_docker._attachment import STDERR, STDOUT, attach
 from hermes_backend_docker._container import create, remove
-from hermes_core.exceptions import BackendUnavailableError, HermesError, SandboxLostError
-from hermes_core.sandbox import connect_unix
+from hermes_core.exceptions import HermesError, SandboxLostError
+from hermes_core.sandbox import LastWords, ReadyLine, connect_unix
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
@@ -26,10 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DockerSandbox"]
 
-REFUSED_STATUS = 2
-"""The daemon's exit status when it cannot work with what it was given: trying again is of no use."""
-STDERR_LINES = 20
-STDERR_LINE = 500
 LONGEST_READY = 1 << 16
 
 _logger = logging.getLogger(__name__)
@@ -51,7 +45,7 @@ class DockerSandbox:
         self._plan = plan
         self._attachment: Attachment | None = None
         self._ready = b""
-        self._said: deque[str] = deque(maxlen=STDERR_LINES)
+        self._said = LastWords(plan.name.name)
         self._announced = anyio.Event()
         self._ended = False
         self._why: str | None = None
@@ -96,19 +90,14 @@ class DockerSandbox:
     async def drain(self) -> None:
         """Keep the last lines of the daemon's standard error until it ends."""
         assert self._attachment is not None
-        rest = ""
         async for kind, piece in self._attachment.output():
             if kind == STDOUT and not self._announced.is_set():
                 self._ready += piece
                 if b"\n" in self._ready or len(self._ready) > LONGEST_READY:
                     self._announced.set()
             elif kind == STDERR:
-                *lines, rest = (rest + piece.decode(errors="replace"))[-STDERR_LINE * STDERR_LINES :].split("\n")
-                for line in filter(str.strip, lines):
-                    _logger.debug("sandbox %s: %s", self.name, line)
-                    self._said.append(line[:STDERR_LINE])
-        if rest.strip():
-            self._said.append(rest[:STDERR_LINE])
+                self._said.feed(piece.decode(errors="replace"))
+        self._said.finish()
         if not self._stopped:
             self._why = await self._find_out()
         self._ended = True
@@ -125,14 +114,9 @@ class DockerSandbox:
         line, complete, _ = self._ready.partition(b"\n")
         if not complete:
             raise SandboxLostError(self._why_dead())
-        announced: dict[str, Any] = json.loads(line)
-        if announced["obstacle"] is not None:
-            reason, _, hint = announced["obstacle"].partition("; ")
-            raise BackendUnavailableError(
-                f"isolated slots cannot be had in containers here: {reason}",
-                hint=hint or None,
-            )
-        return str(announced["isolation"])
+        ready = ReadyLine.parse(line)
+        ready.require_slots("in containers here")
+        return ready.isolation
 
     async def connect(self) -> ByteStream:
         """Open a stream to the daemon."""
@@ -173,5 +157,5 @@ class DockerSandbox:
     def _why_dead(self) -> str:
         if self._stopped:
             return f"sandbox {self.name} was stopped"
-        said = "; ".join(filter(None, (self._why, self._said[-1] if self._said else None)))
+        said = "; ".join(filter(None, (self._why, *self._said.lines[-1:])))
         return f"the container of sandbox {self.name} is gone{': ' + said if said else ''}"

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections import deque
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.streams.text import TextReceiveStream
 
 from hermes_backend_singularity._engine import container_environment, explain
 from hermes_backend_singularity._state import kill_marked
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
-from hermes_core.sandbox import connect_unix
+from hermes_core.sandbox import REFUSED_STATUS, LastWords, Lifeline, ReadyLine, connect_unix
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -29,12 +26,8 @@ __all__ = ["SingularitySandbox"]
 
 STOP_S = 5.0
 FORCE_S = 3.0
-REFUSED_STATUS = 2
-"""The daemon's exit status when it cannot work with what it was given: trying again is of no use."""
 ENGINE_FAILED = 255
 """The engine's exit status when it did not start the daemon."""
-STDERR_LINES = 20
-STDERR_LINE = 500
 
 _logger = logging.getLogger(__name__)
 
@@ -65,9 +58,8 @@ class SingularitySandbox:
         self._folder = folder
         self._in_thread = in_thread
         self._process: Process | None = None
-        self._lifeline = -1
-        self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
-        self._drained = anyio.Event()
+        self._lifeline = Lifeline()
+        self._said = LastWords(name)
         self._stopping = anyio.Lock()
         self._stopped = False
 
@@ -98,32 +90,17 @@ class SingularitySandbox:
 
     async def spawn(self, command: Sequence[str]) -> None:
         """Start the container."""
-        reading, self._lifeline = os.pipe()
-        try:
-            with anyio.CancelScope(shield=True):  # it takes no time, and half a start could not be ended
-                self._process = await anyio.open_process(
-                    command, stdin=reading, env=container_environment(), cwd="/", start_new_session=True
-                )
-        finally:
-            os.close(reading)
+        # Shielded: it takes no time, and half a start could not be ended.
+        with self._lifeline.open() as reading, anyio.CancelScope(shield=True):
+            self._process = await anyio.open_process(
+                command, stdin=reading, env=container_environment(), cwd="/", start_new_session=True
+            )
 
     async def drain(self) -> None:
         """Keep the last lines of standard error, the engine's and the daemon's, until both have ended."""
         assert self._process is not None
         assert self._process.stderr is not None
-        rest = ""
-        try:
-            async for text in TextReceiveStream(self._process.stderr, errors="replace"):
-                *lines, rest = (rest + text)[-STDERR_LINE * STDERR_LINES :].split("\n")
-                for line in filter(str.strip, lines):
-                    _logger.debug("sandbox %s: %s", self._name, line)
-                    self._stderr.append(line[:STDERR_LINE])
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            pass
-        finally:
-            if rest.strip():
-                self._stderr.append(rest[:STDERR_LINE])
-            self._drained.set()
+        await self._said.read(self._process.stderr)
 
     async def wait_ready(self) -> None:
         """Wait until the daemon takes connections.
@@ -134,21 +111,13 @@ class SingularitySandbox:
         """
         assert self._process is not None
         assert self._process.stdout is not None
-        line = b""
-        try:
-            while not line.endswith(b"\n"):
-                line += await self._process.stdout.receive()
-        except (anyio.EndOfStream, anyio.BrokenResourceError):
+        ready = await ReadyLine.receive(self._process.stdout)
+        if ready is None:
             with anyio.move_on_after(1):
                 await self._process.wait()
-                await self._drained.wait()
-            raise self._why_not_started() from None
-        obstacle = json.loads(line)["obstacle"]
-        if obstacle is not None:
-            reason, _, hint = obstacle.partition("; ")
-            raise BackendUnavailableError(
-                f"isolated slots cannot be had in this container: {reason}", hint=hint or None
-            )
+                await self._said.wait_complete()
+            raise self._why_not_started()
+        ready.require_slots("in this container")
 
     async def connect(self) -> ByteStream:
         """Open a stream to the daemon."""
@@ -167,9 +136,7 @@ class SingularitySandbox:
 
     def cut(self) -> None:
         """Let go of the lifeline: the daemon ends its slots and itself."""
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
+        self._lifeline.cut()
 
     async def stop(self) -> None:
         """End the container and all that is in it, by force if it takes too long; idempotent."""
@@ -197,16 +164,16 @@ class SingularitySandbox:
             await self._in_thread(partial(kill_marked, self._folder.mark))
             await process.wait()
         with anyio.move_on_after(1):
-            await self._drained.wait()
+            await self._said.wait_complete()
         await process.aclose()
 
     def _why_not_started(self) -> BackendUnavailableError | SandboxLostError:
         status = self._process.returncode if self._process is not None else None
         if status == REFUSED_STATUS:
-            message, hint = explain(self._stderr)
+            message, hint = explain(self._said.lines)
             return BackendUnavailableError(message.removeprefix("hermes-sandboxd: "), hint=hint)
         if (status is not None and 0 < status < 128) or status == ENGINE_FAILED:
-            message, hint = explain(self._stderr)
+            message, hint = explain(self._said.lines)
             return BackendUnavailableError(f"the container cannot be started: {message}", hint=hint)
         return SandboxLostError(self._why_dead())
 
@@ -214,11 +181,10 @@ class SingularitySandbox:
         if self._process is None:
             return f"sandbox {self._name} was stopped"
         status = self._process.returncode
-        said = f": {self._stderr[-1]}" if self._stderr else ""
         # The shell that keeps the engine tells of a signal as shells do.
         signal = -status if status is not None and status < 0 else (status or 0) - 128
         how = f"was killed by signal {signal}" if 0 < signal < 65 else f"ended with status {status}"
-        return f"the container of sandbox {self._name} {how}{said}"
+        return f"the container of sandbox {self._name} {how}{self._said.after_colon}"
 
 
 def _children(pid: int) -> tuple[int, ...]:

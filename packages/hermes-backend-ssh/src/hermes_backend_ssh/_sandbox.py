@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import socket
-from collections import deque
-from contextlib import suppress
 from subprocess import DEVNULL, PIPE
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio.streams.text import TextReceiveStream
 
 from hermes_backend_ssh import _scripts
 from hermes_backend_ssh._errors import SSH_FAILED, connection_error, place_error
 from hermes_backend_ssh._processes import end_process
-from hermes_core.exceptions import BackendUnavailableError, HermesError, SandboxLostError
-from hermes_core.sandbox import UnixStream
+from hermes_core.exceptions import HermesError, SandboxLostError
+from hermes_core.sandbox import REFUSED_STATUS, LastWords, Lifeline, ReadyLine, SocketStream
 from hermes_sandboxd import daemon_arguments
 
 if TYPE_CHECKING:
@@ -32,12 +27,9 @@ __all__ = ["SILENCE_S", "SshSandbox"]
 
 SILENCE_S = 120.0
 """A daemon that hears nothing for so long ends: when the network is gone, no end arrives either."""
-REFUSED = (2, 126, 127)
+REFUSED = (REFUSED_STATUS, 126, 127)
 """Exit statuses of a daemon, or of a shell, that cannot work with what it was given: trying again is of no use."""
 STOP_S = 10.0
-STDERR_LINES = 20
-STDERR_LINE = 500
-LONGEST_READY = 1 << 16
 
 _logger = logging.getLogger(__name__)
 
@@ -77,11 +69,10 @@ class SshSandbox:
         self._root, self._digest = root, digest
         self._tasks = tasks
         self._process: Process | None = None
-        self._lifeline = -1
+        self._lifeline = Lifeline()
         self._pid: int | None = None
         self._relays: set[Process] = set()
-        self._said: deque[str] = deque(maxlen=STDERR_LINES)
-        self._drained = anyio.Event()
+        self._said = LastWords(name)
         self._stopping = anyio.Lock()
         self._stopped = False
 
@@ -121,31 +112,11 @@ class SshSandbox:
             isolation=isolation,
             command=_scripts.daemon(self._root, self._digest),
         )
-        reading, self._lifeline = os.pipe()
-        os.set_blocking(self._lifeline, False)
-        try:
-            script = _scripts.among_sandboxes(self._root, arguments)
+        script = _scripts.among_sandboxes(self._root, arguments)
+        with self._lifeline.open() as reading:
             self._process = await self._connection.open(script, stdin=reading, stdout=PIPE, stderr=PIPE)
-        finally:
-            os.close(reading)
-        self._tasks.start_soon(self._drain, self._process)
-
-    async def _drain(self, process: Process) -> None:
-        """Keep the last lines of standard error, the daemon's and ssh's, until both have ended."""
-        assert process.stderr is not None
-        rest = ""
-        try:
-            async for text in TextReceiveStream(process.stderr, errors="replace"):
-                *lines, rest = (rest + text)[-STDERR_LINE * STDERR_LINES :].split("\n")
-                for line in filter(str.strip, lines):
-                    _logger.debug("sandbox %s: %s", self._name, line)
-                    self._said.append(line.strip()[:STDERR_LINE])
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            pass
-        finally:
-            if rest.strip():
-                self._said.append(rest.strip()[:STDERR_LINE])
-            self._drained.set()
+        assert self._process.stderr is not None
+        self._tasks.start_soon(self._said.read, self._process.stderr)
 
     async def wait_ready(self) -> str:
         """Wait until the daemon takes connections; return the isolation level of its slots.
@@ -156,24 +127,15 @@ class SshSandbox:
         """
         assert self._process is not None
         assert self._process.stdout is not None
-        line = b""
-        try:
-            while not line.endswith(b"\n") and len(line) < LONGEST_READY:
-                line += await self._process.stdout.receive()
-        except (anyio.EndOfStream, anyio.BrokenResourceError):
+        ready = await ReadyLine.receive(self._process.stdout)
+        if ready is None:
             with anyio.move_on_after(1):
                 await self._process.wait()
-                await self._drained.wait()
-            raise self._why_not_started() from None
-        announced = json.loads(line)
-        self._pid = announced["pid"]
-        if announced["obstacle"] is not None:
-            reason, _, hint = announced["obstacle"].partition("; ")
-            raise BackendUnavailableError(
-                f"isolated slots cannot be had on {self._connection.address}: {reason}",
-                hint=f"there: {hint}" if hint else None,
-            )
-        return str(announced["isolation"])
+                await self._said.wait_complete()
+            raise self._why_not_started()
+        self._pid = ready.pid
+        ready.require_slots(f"on {self._connection.address}", hint_prefix="there: ")
+        return ready.isolation
 
     async def connect(self) -> ByteStream:
         """Open a stream to the daemon."""
@@ -193,7 +155,7 @@ class SshSandbox:
             raise
         self._relays.add(relay)
         self._tasks.start_soon(self._wait_for, relay)
-        return UnixStream(ours)
+        return SocketStream(ours)
 
     async def _wait_for(self, relay: Process) -> None:
         try:
@@ -204,9 +166,7 @@ class SshSandbox:
 
     def beat(self) -> None:
         """Let the daemon know that somebody is here."""
-        if self._lifeline >= 0:
-            with suppress(BlockingIOError, BrokenPipeError):
-                os.write(self._lifeline, b"\n")
+        self._lifeline.beat()
 
     async def alive(self) -> str | None:
         """None while it lives, else why it does not (one line)."""
@@ -216,9 +176,7 @@ class SshSandbox:
 
     def cut(self) -> None:
         """Let go of the lifeline: the daemon ends its slots and itself."""
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
+        self._lifeline.cut()
 
     async def stop(self) -> None:
         """End the daemon and all its slots, by force if it takes too long; idempotent."""
@@ -249,23 +207,23 @@ class SshSandbox:
         if process.returncode is None:
             process.kill()
         with anyio.move_on_after(1):
-            await self._drained.wait()
+            await self._said.wait_complete()
         await end_process(process)
 
     def _why_not_started(self) -> HermesError:
         address = self._connection.address
         status = self._process.returncode if self._process is not None else None
         if status in REFUSED:
-            said = [line.removeprefix("hermes-sandboxd: ") for line in self._said]
+            said = [line.removeprefix("hermes-sandboxd: ") for line in self._said.lines]
             return place_error(said, address, f"sandbox {self._name} cannot be started")
-        if status == SSH_FAILED and self._said:
-            return connection_error(self._said, address)
+        if status == SSH_FAILED and self._said.lines:
+            return connection_error(self._said.lines, address)
         return SandboxLostError(self._why_dead())
 
     def _why_dead(self) -> str:
         if self._process is None or (status := self._process.returncode) is None:
             return f"sandbox {self._name} was stopped"
-        said = f": {self._said[-1]}" if self._said else ""
+        said = self._said.after_colon
         if status == SSH_FAILED and self._connection.alive:
             return f"the daemon of sandbox {self._name} was killed{said}"
         if status == SSH_FAILED or status < 0:

@@ -13,6 +13,7 @@
     │   └── DuplicateNameError       two distributions register the same name
     ├── SandboxError                 infrastructure: never the agent's doing, never a reward
     │   ├── BackendUnavailableError  the backend cannot start sandboxes here
+    │   ├── NoCapacityError          the place where sandboxes run is full
     │   ├── SandboxLostError         a daemon, container or node went away
     │   ├── ProtocolError            a peer does not speak the sandbox protocol
     │   └── LeaseTimeoutError        no slot became free in time
@@ -48,6 +49,7 @@ __all__ = [
     "ModelError",
     "ModelResponseError",
     "ModelUnreachableError",
+    "NoCapacityError",
     "PluginError",
     "PluginLoadError",
     "ProtocolError",
@@ -135,6 +137,10 @@ class SandboxError(HermesError):
 
 class BackendUnavailableError(SandboxError):
     """The backend cannot start sandboxes here; the message says why, the hint what to change."""
+
+
+class NoCapacityError(SandboxError):
+    """The place where sandboxes run is full, or has no node left that may take one."""
 
 
 class SandboxLostError(SandboxError):

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from hermes_core.sandbox._artifacts import MAX_ENTRIES, Archive, Entry, EntryKind, Extracted, Listing
 from hermes_core.sandbox._client import OutputCallback, SandboxClient, SandboxFacts
+from hermes_core.sandbox._daemon_process import REFUSED_STATUS, LastWords, Lifeline, ReadyLine
 from hermes_core.sandbox._file_requests import MAX_FILE_BYTES, FileContent
+from hermes_core.sandbox._greeting import greet
 from hermes_core.sandbox._isolation import (
     ISOLATION_LEVELS,
     IsolationLevel,
@@ -29,10 +31,11 @@ from hermes_core.sandbox._protocol import (
 from hermes_core.sandbox._runtime import Runtime, host_runtime
 from hermes_core.sandbox._slot_client import CommandOutcome, OpenedSlot, SlotClient
 from hermes_core.sandbox._slot_requests import MAX_OUTPUT_CAP, OUTPUT_CAP
-from hermes_core.sandbox._unix_stream import UnixStream, connect_unix
+from hermes_core.sandbox._socket_stream import SocketStream, connect_tcp, connect_unix
 
 if TYPE_CHECKING:
     from hermes_core.sandbox._settings import SlotSettings as SlotSettings
+    from hermes_core.sandbox.portable import fixed_runtime as fixed_runtime
     from hermes_core.sandbox.portable import portable_runtime as portable_runtime
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "MAX_FILE_BYTES",
     "MAX_OUTPUT_CAP",
     "OUTPUT_CAP",
+    "REFUSED_STATUS",
     "Archive",
     "Capabilities",
     "CommandOutcome",
@@ -52,12 +56,15 @@ __all__ = [
     "IsolationSetting",
     "JobInfo",
     "JobOutput",
+    "LastWords",
+    "Lifeline",
     "LimitValue",
     "Listing",
     "NetworkPolicy",
     "OpenedSlot",
     "OutputCallback",
     "PassingBackend",
+    "ReadyLine",
     "Runtime",
     "Sandbox",
     "SandboxBackend",
@@ -68,16 +75,19 @@ __all__ = [
     "SandboxState",
     "SlotClient",
     "SlotSettings",
-    "UnixStream",
+    "SocketStream",
     "check_isolation",
+    "connect_tcp",
     "connect_unix",
+    "fixed_runtime",
+    "greet",
     "host_runtime",
     "portable_runtime",
 ]
 
 
 # Whoever runs commands needs neither settings, whose pydantic takes its time to import, nor a compiler of modules.
-_HOMES = {"SlotSettings": "_settings", "portable_runtime": "portable"}
+_HOMES = {"SlotSettings": "_settings", "fixed_runtime": "portable", "portable_runtime": "portable"}
 
 
 def __getattr__(name: str) -> object:

@@ -13,10 +13,11 @@ import anyio
 from anyio import TASK_STATUS_IGNORED, Event
 from anyio.lowlevel import checkpoint
 
-from hermes_core.exceptions import HermesError, ProtocolError, SandboxLostError
+from hermes_core.exceptions import BackendUnavailableError, HermesError, ProtocolError, SandboxLostError
 from hermes_core.sandbox._outbox import WRITE_BYTES
 from hermes_core.sandbox._refusals import UnknownSlotError, refusal_error
 from hermes_core.sandbox._session import HELLO_ID, Session
+from hermes_core.sandbox._socket_stream import tls_obstacle
 from hermes_sandboxd import PROTOCOL_VERSION, FrameDecoder, FrameError, encode_frame
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class SandboxFacts:
         isolation: The level that its slots get.
         capacity: How many slots it hosts.
         limits: What it enforces, and how.
+        obstacle: Why no slot can be opened there, in one line with a hint; None if slots can.
     """
 
     daemon_id: str
@@ -58,6 +60,7 @@ class SandboxFacts:
     isolation: str
     capacity: int
     limits: Mapping[str, Any] = field(default_factory=dict)
+    obstacle: str | None = None
 
 
 class SandboxClient:
@@ -191,6 +194,17 @@ class SandboxClient:
         """Ask every request of a slot to end, without waiting."""
         self._session.cancel_slot(slot)
 
+    async def leave(self) -> None:
+        """Give all slots back and end `run`, and let others open them; the sandbox lives on.
+
+        Raises:
+            SandboxLostError: The sandbox is gone, or was while it was told.
+        """
+        try:
+            await self.request("session.end", {})
+        finally:
+            self.close(f"sandbox {self._sandbox.name} was left")
+
     async def _stay_connected(self, task_status: TaskStatus[None]) -> None:
         while True:
             first = self._facts is None
@@ -227,6 +241,11 @@ class SandboxClient:
             try:
                 return await self._connect()
             except (*_STREAM_ERRORS, TimeoutError) as error:
+                if (obstacle := tls_obstacle(error)) is not None:
+                    raise BackendUnavailableError(
+                        f"TLS cannot be spoken with sandbox {self._sandbox.name}: {obstacle}",
+                        hint="give both ends certificates of the same authority",
+                    ) from error
                 cause = str(error) or type(error).__name__
             dead = await self._sandbox.alive()
             if dead is not None:
@@ -264,6 +283,9 @@ class SandboxClient:
         try:
             while not frames:
                 frames = decoder.feed(await stream.receive(READ_BYTES))
+        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+            # What a daemon does that speaks TLS, or accepts no certificate of ours, as well as one that dies.
+            raise ConnectionResetError("the connection ended before hello was answered") from error
         except FrameError as error:
             raise ProtocolError(f"sandbox {self._sandbox.name} does not speak the sandbox protocol: {error}") from None
         answer = frames.pop(0)[0]
@@ -280,6 +302,7 @@ class SandboxClient:
             isolation=hello["isolation"],
             capacity=hello["capacity"],
             limits=hello.get("limits") or {},
+            obstacle=hello.get("obstacle"),
         )
         if self._facts is not None:
             if facts.daemon_id != self._facts.daemon_id:

@@ -126,6 +126,7 @@ class SandboxBackend(Protocol):
 
         Raises:
             BackendUnavailableError: Sandboxes cannot be started here at all.
+            NoCapacityError: There is no room for it now; it is tried again while others are alive.
             SandboxLostError: This one did not come up.
         """
 

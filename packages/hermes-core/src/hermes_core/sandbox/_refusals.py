@@ -64,5 +64,7 @@ def refusal_error(error: Mapping[str, Any]) -> HermesError:
             return UnknownSlotError(f"the sandbox no longer has this slot: {message}")
         case "shutting_down":
             return SandboxLostError(f"the sandbox is ending: {message}")
+        case "session_ended":
+            return SandboxLostError("the sandbox was left")
         case _:
             return ProtocolError(f"the sandbox daemon refused ({kind}): {message}")
