@@ -1,4 +1,4 @@
-"""Runs whose sandboxes are killed at random moments: nothing may be lost, nothing scored wrongly."""
+"""Runs whose sandboxes are killed, or otherwise disturbed: nothing may be lost, nothing scored wrongly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from hermes_core import Hermes
 
-__all__ = ["run_under_kills"]
+__all__ = ["run_under", "run_under_kills"]
 
 TASKS, GROUP = 20, 4
 LONGEST_PAUSE_S = 0.8
@@ -30,19 +30,40 @@ async def run_under_kills(
         out: Folder of the runs.
         kills: How many.
     """
-    random, killed, number = Random(0), 0, 0
+    random = Random(0)
 
     async def kill() -> None:
-        nonlocal killed
+        killed = 0
         while killed < kills:
             await anyio.sleep(random.uniform(0.05, LONGEST_PAUSE_S))
             killed += await kill_one(random)
 
+    await run_under(hermes, kill, out)
+
+
+async def run_under(hermes: Hermes, disturb: Callable[[], Awaitable[None]], out: Path) -> None:
+    """Make one run after another until the disturbance is over, and one more.
+
+    Args:
+        hermes: Has the backend.
+        disturb: Does it, and returns when it is over.
+        out: Folder of the runs.
+    """
+    over, number = False, 0
+
+    async def until_over() -> None:
+        nonlocal over
+        await disturb()
+        over = True
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(kill)
-        while killed < kills:
+        tasks.start_soon(until_over)
+        while True:
+            last = over
             await _run(hermes, out / str(number))
             number += 1
+            if last:
+                return
 
 
 async def _run(hermes: Hermes, out: Path) -> None:

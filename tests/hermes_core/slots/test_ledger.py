@@ -5,7 +5,7 @@ from collections import Counter
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hermes_core.sandbox import SandboxSpec
 from hermes_core.slots._ledger import Ledger, SlotRef, Ticket
@@ -79,6 +79,95 @@ def test_an_idle_sandbox_makes_room_for_a_kind_that_is_waited_for() -> None:
     assert ledger.wanted() == B
 
 
+def test_an_idle_sandbox_makes_room_where_there_is_none_although_more_may_be_alive() -> None:
+    ledger = Ledger(max_sandboxes=4, max_starting=1)
+    ready(ledger, "one", A)
+    ledger.enqueue(B)
+    assert ledger.wanted(held=[B]) is None
+    assert ledger.expendable(now=0.0, idle_s=10.0) == []
+    assert ledger.expendable(now=0.0, idle_s=10.0, no_room=[A]) == []
+    assert ledger.expendable(now=0.0, idle_s=10.0, no_room=[B]) == ["one"]
+
+
+def test_a_kind_that_is_held_does_not_hold_up_another() -> None:
+    ledger = Ledger(max_sandboxes=2, max_starting=2)
+    ledger.enqueue(A)
+    ledger.enqueue(B)
+    assert ledger.wanted(held=[A]) == B
+    assert ledger.wanted(held=[A, B]) is None
+
+
+def keeping(minimum: int, *, most: int = 3) -> Ledger:
+    return Ledger(max_sandboxes=most, max_starting=3, kept=A, min_kept=minimum)
+
+
+def test_some_are_kept_without_anyone_asking() -> None:
+    ledger = keeping(2)
+    for name in ("one", "two"):
+        assert ledger.wanted() == A
+        ledger.starting(name, A)
+    assert ledger.wanted() is None
+    ledger.started("one", 2, now=0.0)
+    ledger.gone("two")  # it did not start
+    assert ledger.wanted(held=[A]) is None
+    assert ledger.wanted() == A
+    ledger.stopping("one")
+    ledger.starting("three", A)
+    ledger.starting("four", A)
+    assert ledger.wanted() is None  # the one that is being stopped takes the last place
+
+
+def test_those_who_wait_come_before_what_is_kept() -> None:
+    ledger = keeping(1, most=1)
+    ledger.enqueue(B)
+    assert ledger.wanted() == B
+
+
+def test_what_is_kept_does_not_take_the_room_that_others_wait_for() -> None:
+    ledger = keeping(1)
+    ready(ledger, "one")
+    ledger.enqueue(B)
+    ledger.stopping("one")
+    assert ledger.wanted(held=[B]) is None
+    assert ledger.wanted() == B
+    ledger.starting("b", B)
+    assert ledger.wanted() is None
+    ledger.started("b", 1, now=0.0)
+    assert ledger.wanted() == A
+
+
+def test_what_is_kept_is_not_stopped_for_being_idle() -> None:
+    ledger = keeping(1)
+    for name in ("one", "two"):
+        ready(ledger, name)
+    ready(ledger, "other", B)
+    assert ledger.expendable(now=99.0, idle_s=10.0) == ["one", "other"]
+    for name in ("one", "other"):
+        ledger.stopping(name)
+    assert ledger.expendable(now=99.0, idle_s=10.0) == []
+
+
+def test_what_is_kept_makes_room_for_a_kind_that_is_waited_for() -> None:
+    ledger = keeping(1, most=1)
+    ready(ledger, "one")
+    ledger.enqueue(B)
+    assert ledger.expendable(now=0.0, idle_s=10.0) == ["one"]
+
+
+def test_a_kept_sandbox_without_a_usable_slot_is_replaced() -> None:
+    ledger = keeping(1)
+    ready(ledger, "one", capacity=1)
+    ready(ledger, "two", capacity=1)
+    ledger.enqueue(A)
+    (ticket,) = ledger.grant()
+    assert ticket.slot is not None
+    ledger.give_back(ticket.slot)
+    ledger.retire(ticket.slot)
+    assert ledger.expendable(now=99.0, idle_s=10.0) == ["one"]  # and not the other one, too
+    ledger.stopping("two")
+    assert ledger.wanted() == A
+
+
 def test_a_sandbox_without_a_usable_slot_is_expendable() -> None:
     ledger = Ledger(max_sandboxes=1, max_starting=1)
     ready(ledger, "one", A, capacity=1)
@@ -117,9 +206,13 @@ def test_giving_back_twice_is_a_defect() -> None:
 class LedgerMachine(RuleBasedStateMachine):
     """Any interleaving of events: no slot is lost, leased twice, or handed on before it is clean."""
 
+    minimum = 0
+
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger(max_sandboxes=3, max_starting=2)
+        self.ledger = Ledger(max_sandboxes=3, max_starting=2, kept=A, min_kept=self.minimum)
+        self.specs: dict[str, SandboxSpec] = {}
+        self.held_back: set[SandboxSpec] = set()
         self.now = 0.0
         self.names = 0
         self.capacity: dict[str, int] = {}  # of sandboxes that are ready
@@ -141,18 +234,37 @@ class LedgerMachine(RuleBasedStateMachine):
             before.remove(ticket)
             self.waiting.remove(ticket)
             self.held.append(ticket)
-        while (spec := self.ledger.wanted()) is not None:
+        while (spec := self.ledger.wanted(held=self.held_back)) is not None:
+            assert spec not in self.held_back
+            assert any(ticket.spec == spec for ticket in self.waiting) or self.kept() < self.minimum
             self.names += 1
             self.ledger.starting(str(self.names), spec)
-            self.starting[str(self.names)] = spec
-        for name in self.ledger.expendable(now=self.now, idle_s=5.0):
+            self.starting[str(self.names)] = self.specs[str(self.names)] = spec
+        expendable = self.ledger.expendable(now=self.now, idle_s=5.0, no_room=self.held_back)
+        others_wait = any(ticket.spec != A for ticket in self.waiting)
+        for name in expendable:
             assert not any(ticket.slot and ticket.slot.sandbox == name for ticket in self.held)
+            usable = self.usable(name)
             self.lose(name)
+            if self.specs[name] == A and usable and not others_wait:
+                assert self.kept() >= self.minimum
+
+    def usable(self, name: str) -> bool:
+        return any(slot.sandbox == name and state != "retired" for slot, state in self.ledger.slots())
+
+    def kept(self) -> int:
+        """Sandboxes of the kept kind that live or are starting."""
+        alive = [name for name in self.capacity if self.usable(name)]
+        return sum(self.specs[name] == A for name in (*alive, *self.starting))
 
     def lose(self, name: str) -> None:
         self.ledger.stopping(name)
         del self.capacity[name]
         self.stopping.append(name)
+
+    @initialize()
+    def open(self) -> None:
+        self.pump()
 
     @rule(spec=st.sampled_from([A, B]))
     def ask(self, spec: SandboxSpec) -> None:
@@ -215,6 +327,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.gone(self.stopping.pop(0))
         self.pump()
 
+    @rule(spec=st.sampled_from([A, B]), held=st.booleans())
+    def hold(self, spec: SandboxSpec, held: bool) -> None:
+        (self.held_back.add if held else self.held_back.discard)(spec)
+        self.pump()
+
     @rule(seconds=st.floats(0.0, 6.0))
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -248,6 +365,21 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(self.capacity) + len(self.starting) + len(self.stopping) <= 3
         assert len(self.starting) <= 2
 
+    @invariant()
+    def as_many_are_kept_as_there_is_room_for(self) -> None:
+        everything = len(self.capacity) + len(self.starting) + len(self.stopping)
+        room = everything < 3 and len(self.starting) < 2 and A not in self.held_back
+        urgent = any(ticket.spec in self.held_back or ticket.spec != A for ticket in self.waiting)
+        assert self.kept() >= self.minimum or not room or urgent
+
+
+class KeepingLedgerMachine(LedgerMachine):
+    """The same for a pool that always has some sandboxes."""
+
+    minimum = 2
+
 
 TestLedger = LedgerMachine.TestCase
+TestKeepingLedger = KeepingLedgerMachine.TestCase
 TestLedger.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestKeepingLedger.settings = TestLedger.settings

@@ -17,6 +17,7 @@ from hermes_core.execution import CallRequest, Slot, advertised
 from hermes_core.models import ConversationStart, Sampling
 from hermes_core.plugins import create_plugin_manager
 from hermes_core.runs import (
+    Leasing,
     Resources,
     RunDirectory,
     Work,
@@ -100,6 +101,7 @@ class Hermes:
         )
         self._started = started_engine(self._catalogue, self._settings, self._backend, watching)
         self._engine: Engine | None = None
+        self._leasing = Leasing()
         self._entered = False
 
     async def __aenter__(self) -> Self:
@@ -145,6 +147,7 @@ class Hermes:
         Raises:
             LeaseTimeoutError: No slot became free in time.
             BackendUnavailableError: The backend cannot start sandboxes here.
+            NoCapacityError: There is no room for a sandbox where they run.
             SandboxLostError: Sandboxes do not come up.
         """
         slot = await self.acquire(
@@ -286,6 +289,7 @@ class Hermes:
             UsageError: The run cannot be made at all (a name, a setting, the folder).
             ModelUnreachableError: The model does not answer.
             BackendUnavailableError: The backend cannot start sandboxes here.
+            NoCapacityError: There is no room for a single sandbox.
         """
         work = Work(
             environment=self._environment(environment, environment_config),
@@ -420,6 +424,7 @@ class Hermes:
             backend=self._backend.name if self._backend is not None else None,
             observers=engine.observers,
             interceptors=self._interceptors,
+            leasing=self._leasing,
         )
 
 

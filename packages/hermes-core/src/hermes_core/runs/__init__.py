@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hermes_core.runs._execute import execute_run
-from hermes_core.runs._resources import Resources, RolloutOptions
+from hermes_core.runs._resources import Leasing, Resources, RolloutOptions
 from hermes_core.runs._rollout import rollout_with_retries
 from hermes_core.runs._run import Run, default_directory
 from hermes_core.runs._statistics import RunStatistics
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Component",
+    "Leasing",
     "Resources",
     "RolloutOptions",
     "Run",

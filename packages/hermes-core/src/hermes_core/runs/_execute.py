@@ -35,6 +35,8 @@ async def execute_run(resources: Resources, work: Work, directory: RunDirectory)
 
     Raises:
         UsageError: The run cannot be made at all.
+        BackendUnavailableError: No sandbox can be started, and none was.
+        NoCapacityError: There is no room for a sandbox, and there was none.
         EnvironmentFault: The environment has no next task.
     """
     enabled_tools(resources.tools, work.environment, None, work.options.toolsets)

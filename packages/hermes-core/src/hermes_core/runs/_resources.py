@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from hermes_core.observers import Interceptor
     from hermes_core.slots import LeaseRequest
 
-__all__ = ["Resources", "RolloutOptions"]
+__all__ = ["Leasing", "Resources", "RolloutOptions"]
+
+
+@dataclass(slots=True)
+class Leasing:
+    """Whether any rollout has had a slot so far: without one, what stands in the way is the run's trouble."""
+
+    worked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,7 @@ class Resources:
         observers: Who watches.
         interceptors: Who may replace calls and results, in order.
         recordings: Folder for the recordings of terminals; None keeps them in memory.
+        leasing: What is known of `acquire` so far.
     """
 
     executor: BatchExecutor
@@ -41,6 +49,7 @@ class Resources:
     observers: ObserverHub = field(default_factory=ObserverHub)
     interceptors: tuple[Interceptor, ...] = ()
     recordings: Path | None = None
+    leasing: Leasing = field(default_factory=Leasing)
 
 
 @dataclass(frozen=True, slots=True)

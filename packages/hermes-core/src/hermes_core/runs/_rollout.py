@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import anyio
 
 from hermes_core.agent import Agent, AgentLimits, outcome_of
-from hermes_core.exceptions import EnvironmentFault, HermesError, ModelError, SlotDeadError
+from hermes_core.exceptions import (
+    BackendUnavailableError,
+    EnvironmentFault,
+    HermesError,
+    ModelError,
+    NoCapacityError,
+    SlotDeadError,
+)
 from hermes_core.execution import advertised
 from hermes_core.models import ConversationStart, Message, Sampling
 from hermes_core.observers import TrajectoryFinished, TrajectoryStarted
@@ -58,6 +65,8 @@ async def rollout_with_retries(
 
     Raises:
         UsageError: The rollout cannot be done at all (toolsets, no backend).
+        BackendUnavailableError: The backend cannot start sandboxes, and no rollout with these resources has had one.
+        NoCapacityError: There is no room for a sandbox, and no rollout with these resources has had one.
     """
     options = options or RolloutOptions()
     trajectory_id = f"{run_id or uuid.uuid4().hex[:8]}/{task.task_id}/{sample_index}"
@@ -116,6 +125,10 @@ class _Attempt:
                 conversation = self._converse()
                 async with leased_slot(self._resources, self._task, self._trajectory_id) as slot:
                     await self._work(conversation, slot)
+            except (BackendUnavailableError, NoCapacityError) as error:
+                if not self._resources.leasing.worked:
+                    raise  # no trajectory of the run will do better
+                self._fail(outcome_of(error), error)
             except HermesError as error:
                 self._fail(outcome_of(error), error)
         if overall.cancelled_caught:

@@ -50,6 +50,7 @@ async def leased_slot(resources: Resources, task: Task, trajectory_id: str) -> A
             recordings=resources.recordings,
         )
     )
+    resources.leasing.worked = True
     try:
         yield slot
     finally:

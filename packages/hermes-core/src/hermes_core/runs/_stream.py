@@ -37,6 +37,8 @@ async def stream_rollouts(tasks: TaskGroup, resources: Resources, work: Work) ->
 
     Raises:
         UsageError: A rollout cannot be done at all.
+        BackendUnavailableError: No sandbox can be started, and none was.
+        NoCapacityError: There is no room for a sandbox, and there was none.
         EnvironmentFault: The environment has no next task.
         LeaseStateError: The task group ended first.
     """

@@ -76,6 +76,8 @@ class Work:
 
         Raises:
             UsageError: A rollout cannot be done at all; the others are stopped.
+            BackendUnavailableError: No sandbox can be started, and none was.
+            NoCapacityError: There is no room for a sandbox, and there was none.
             EnvironmentFault: The environment has no next task; what was begun is finished first.
         """
         stopped_by: list[Exception] = []

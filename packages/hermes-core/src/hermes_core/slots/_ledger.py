@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from hermes_core.sandbox import SandboxSpec
 
@@ -58,11 +58,17 @@ class Ledger:
     Args:
         max_sandboxes: Most sandboxes alive or starting at once.
         max_starting: Most sandboxes starting at once.
+        kept: A kind of sandbox of which there should always be some.
+        min_kept: How many of it.
     """
 
-    def __init__(self, *, max_sandboxes: int, max_starting: int) -> None:
+    def __init__(
+        self, *, max_sandboxes: int, max_starting: int, kept: SandboxSpec | None = None, min_kept: int = 0
+    ) -> None:
         self._max_sandboxes = max_sandboxes
         self._max_starting = max_starting
+        self._kept = kept
+        self._min_kept = min_kept
         self._sandboxes: dict[str, _Sandbox] = {}
         self._queue: deque[Ticket] = deque()
 
@@ -138,15 +144,23 @@ class Ledger:
 
     # Sandboxes
 
-    def wanted(self) -> SandboxSpec | None:
-        """The kind of sandbox that should be started now, or None; ask again after `starting`."""
+    def wanted(self, *, held: Container[SandboxSpec] = ()) -> SandboxSpec | None:
+        """The kind of sandbox that should be started now, or None; ask again after `starting`.
+
+        Args:
+            held: Kinds of which none is to be started now.
+        """
         if len(self._sandboxes) >= self._max_sandboxes or self.starting_sandboxes >= self._max_starting:
             return None
-        for spec in dict.fromkeys(ticket.spec for ticket in self._queue):
-            waiting = sum(ticket.spec == spec for ticket in self._queue)
-            if waiting > self._coming(spec):
-                return spec
-        return None
+        asked_for = dict.fromkeys(ticket.spec for ticket in self._queue)
+        short = [spec for spec in asked_for if self._is_short_of(spec)]
+        if short:
+            return next((spec for spec in short if spec not in held), None)
+        if self._kept is None or self._kept in held or self._living(self._kept) >= self._min_kept:
+            return None
+        # What is only kept must not take the room that somebody waits for.
+        put_off = any(spec != self._kept and not self.has_ready(spec) for spec in asked_for)
+        return None if put_off else self._kept
 
     def starting(self, name: str, spec: SandboxSpec) -> None:
         """A sandbox is being started."""
@@ -169,26 +183,39 @@ class Ledger:
         """A sandbox did not start, or has been stopped; another may take its place."""
         del self._sandboxes[name]
 
-    def expendable(self, *, now: float, idle_s: float) -> list[str]:
+    def expendable(self, *, now: float, idle_s: float, no_room: Container[SandboxSpec] = ()) -> list[str]:
         """Sandboxes that should be stopped.
 
-        They were idle for long, have no slot left that may be used, or stand in the way of a kind that is waited for.
+        They were idle for long and are not among those that are kept, have no slot left that may be used, or stand in
+        the way of a kind that is waited for.
+
+        Args:
+            now: The time.
+            idle_s: How long is long.
+            no_room: Kinds for which there is no room where sandboxes run, although more of them may be alive.
         """
-        blocked = len(self._sandboxes) >= self._max_sandboxes and any(
-            not self._serves(ticket.spec) for ticket in self._queue
-        )
+        full = len(self._sandboxes) >= self._max_sandboxes
+        blocked = any((full or ticket.spec in no_room) and not self._serves(ticket.spec) for ticket in self._queue)
+        spare = self._living(self._kept) - self._min_kept if self._kept is not None else 0
         names = []
         for name, sandbox in self._sandboxes.items():
             if sandbox.state != "ready" or sandbox.granted or sandbox.resetting:
                 continue
-            if not sandbox.free or now - sandbox.idle_since >= idle_s:
+            if not sandbox.free:
                 names.append(name)
+            elif now - sandbox.idle_since >= idle_s and (sandbox.spec != self._kept or spare > 0):
+                names.append(name)
+                spare -= sandbox.spec == self._kept
             elif blocked and all(ticket.spec != sandbox.spec for ticket in self._queue):
                 names.append(name)
                 blocked = False
         return names
 
     # Counts
+
+    def has_ready(self, spec: SandboxSpec) -> bool:
+        """Whether those who wait for such a sandbox will be served by one that is ready."""
+        return any(sandbox.spec == spec and sandbox.state == "ready" for sandbox in self._sandboxes.values())
 
     @property
     def waiting(self) -> int:
@@ -241,6 +268,17 @@ class Ledger:
             sandbox.capacity if sandbox.state == "starting" else len(sandbox.free) + len(sandbox.resetting)
             for sandbox in self._sandboxes.values()
             if sandbox.spec == spec
+        )
+
+    def _is_short_of(self, spec: SandboxSpec) -> bool:
+        """Whether more wait for such a sandbox than there will be slots."""
+        return sum(ticket.spec == spec for ticket in self._queue) > self._coming(spec)
+
+    def _living(self, spec: SandboxSpec) -> int:
+        """Sandboxes of a kind that have, or will have, a slot that may be used."""
+        return sum(
+            sandbox.spec == spec and sandbox.state != "stopping" and len(sandbox.retired) < sandbox.capacity
+            for sandbox in self._sandboxes.values()
         )
 
     def _forget_use(self, slot: SlotRef) -> None:

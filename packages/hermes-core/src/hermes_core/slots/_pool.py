@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import uuid
+from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Self, cast
 
@@ -13,7 +15,6 @@ import anyio
 from anyio import Event
 
 from hermes_core.exceptions import (
-    BackendUnavailableError,
     ConfigError,
     HermesError,
     LeaseStateError,
@@ -28,6 +29,7 @@ from hermes_core.slots._keeper import SandboxKeeper
 from hermes_core.slots._lease import PoolLease
 from hermes_core.slots._ledger import Ledger, SlotRef, Ticket
 from hermes_core.slots._protocol import PoolStatus
+from hermes_core.slots._starts import ATTEMPTS, StartTroubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +42,6 @@ __all__ = ["DefaultSlotPool"]
 
 OPEN_S = 30.0
 RESET_S = 30.0
-ATTEMPTS = 3
-FIRST_BACKOFF_S = 0.1
 
 _logger = logging.getLogger(__name__)
 
@@ -67,12 +67,17 @@ class DefaultSlotPool:
         self._config = config
         self._owner = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._names = count()
-        self._ledger = Ledger(max_sandboxes=config.max_sandboxes, max_starting=config.max_starting)
+        self._ledger = Ledger(
+            max_sandboxes=config.max_sandboxes,
+            max_starting=config.max_starting,
+            kept=SandboxSpec(slots=config.slots_per_sandbox),
+            min_kept=config.min_sandboxes,
+        )
+        self._troubles = StartTroubles(config.capacity_wait_s)
         self._clients: dict[str, SandboxClient] = {}
         self._waiters: dict[Ticket, _Waiter] = {}
         self._leases: set[PoolLease] = set()
         self._trajectories: set[str] = set()
-        self._start_failures = 0
         self._open = False
 
     @property
@@ -81,11 +86,12 @@ class DefaultSlotPool:
         return self._owner
 
     async def __aenter__(self) -> Self:
-        """Start the pool's own tasks; sandboxes start on demand."""
+        """Start the pool's own tasks, and what it always has of sandboxes; others start on demand."""
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._open = True
         self._tasks.start_soon(self._tend)
+        self._pump()
         return self
 
     async def __aexit__(
@@ -190,6 +196,7 @@ class DefaultSlotPool:
         """Wait in the queue for a free slot."""
         ticket, waiter = self._ledger.enqueue(spec), _Waiter()
         self._waiters[ticket] = waiter
+        self._troubles.asked(spec)
         self._pump()
         if ticket.slot is not None:
             return ticket.slot
@@ -202,7 +209,7 @@ class DefaultSlotPool:
         if waiter.error is not None:
             raise waiter.error
         if ticket.slot is None:
-            error = _timeout_error(request, self.status())
+            error = _timeout_error(request, self.status(), self._troubles.reason(spec))
             self._withdraw(ticket)
             raise error
         return ticket.slot
@@ -255,11 +262,14 @@ class DefaultSlotPool:
             return
         for ticket in self._ledger.grant():
             self._waiters.pop(ticket).granted.set()
-        while (spec := self._ledger.wanted()) is not None:
+        now = anyio.current_time()
+        held = self._troubles.held(now)
+        while (spec := self._ledger.wanted(held=held)) is not None:
             name = f"{self._owner}-{next(self._names)}"
             self._ledger.starting(name, spec)
             self._tasks.start_soon(self._keep, name, spec)
-        for name in self._ledger.expendable(now=anyio.current_time(), idle_s=self._config.idle_s):
+        no_room = self._troubles.no_room
+        for name in self._ledger.expendable(now=now, idle_s=self._config.idle_s, no_room=no_room):
             client = self._clients[name]
             self._drop(name)
             client.close("the sandbox was idle, and is being stopped")
@@ -269,13 +279,17 @@ class DefaultSlotPool:
             await anyio.sleep(min(max(self._config.idle_s / 4, 0.05), 1.0))
             self._pump()
 
+    async def _pump_at(self, time: float) -> None:
+        await anyio.sleep_until(time)
+        self._pump()
+
     async def _keep(self, name: str, spec: SandboxSpec) -> None:
         """Have a sandbox for as long as it lasts."""
 
         def ready(client: SandboxClient) -> None:
             check_isolation(client.facts.isolation, self._config.require_isolation, self._backend.name)
             self._clients[name] = client
-            self._start_failures = 0
+            self._troubles.came_up(spec, anyio.current_time())
             self._ledger.started(name, min(spec.slots, client.facts.capacity), now=anyio.current_time())
             self._pump()
 
@@ -283,7 +297,9 @@ class DefaultSlotPool:
         try:
             await keeper.keep(spec, name, ready, lambda: self._drop(name))
         except Exception as error:
-            await self._start_failed(error, spec)
+            self._start_failed(error, spec)
+        else:
+            self._troubles.went(anyio.current_time())
         finally:
             self._ledger.gone(name)
             self._pump()
@@ -293,27 +309,30 @@ class DefaultSlotPool:
         if self._clients.pop(name, None) is not None:
             self._ledger.stopping(name)
 
-    async def _start_failed(self, error: Exception, spec: SandboxSpec) -> None:
-        """Tell those who wait, at once or when it keeps happening."""
-        if isinstance(error, BackendUnavailableError) and not self._ledger.sandboxes:
-            message, hint = error.message, error.hint
-            self._refuse(self._ledger.refuse(), lambda: BackendUnavailableError(message, hint=hint))
-            return
-        self._start_failures += 1
+    def _start_failed(self, error: Exception, spec: SandboxSpec) -> None:
+        """Tell those who wait, at once or when it keeps happening; or try again later."""
         known = error if isinstance(error, HermesError) else SandboxLostError(f"a sandbox did not start: {error!r}")
-        _logger.warning("a sandbox did not start: %s", known.message, exc_info=None if known is error else error)
-        if self._start_failures >= ATTEMPTS:
-            self._start_failures = 0
-            message = f"sandboxes do not start: {known.message}"
-            self._refuse(self._ledger.refuse(spec), lambda: SandboxLostError(message, hint=known.hint))
-        else:
-            # It still counts as starting meanwhile, which limits the rate.
-            await anyio.sleep(FIRST_BACKOFF_S * 2**self._start_failures)
+        verdict = self._troubles.failed(
+            known,
+            spec,
+            now=anyio.current_time(),
+            alive=bool(self._clients),
+            coming=self._ledger.starting_sandboxes > 1,  # this one is still counted
+            serving=self._ledger.has_ready(spec),
+        )
+        refused: list[Ticket] = []
+        if verdict.refusal is not None:
+            refused = self._ledger.refuse(None if verdict.everyone else spec)
+            self._refuse(refused, partial(copy, verdict.refusal))
+        if known is not error or (verdict.is_news and not refused):  # those who waited for it say it themselves
+            _logger.warning("a sandbox did not start: %s", known.message, exc_info=None if known is error else error)
+        self._tasks.start_soon(self._pump_at, verdict.retry_at)
 
 
-def _timeout_error(request: LeaseRequest, status: PoolStatus) -> LeaseTimeoutError:
+def _timeout_error(request: LeaseRequest, status: PoolStatus, trouble: str | None) -> LeaseTimeoutError:
     return LeaseTimeoutError(
         f"no slot became free within {request.wait_s:g} s: {status.slots} slots, {status.leased} leased, "
-        f"{status.resetting} being reset; {status.starting} sandboxes starting, {status.waiting} callers waiting",
+        f"{status.resetting} being reset; {status.starting} sandboxes starting, {status.waiting} callers waiting"
+        + ("" if trouble is None else f"; no other sandbox starts: {trouble}"),
         hint="lease fewer slots at once, or raise slots_per_sandbox or max_sandboxes",
     )

@@ -56,6 +56,10 @@ class PoolConfig:
         cpu_s: Seconds of processor time of each process of a command that does not say; None for no limit.
         output_bytes: Bytes to keep of each output stream of a command that does not say.
         max_reuses: How often a slot is leased again before it is retired; None for no end.
+        min_sandboxes: Sandboxes without an image of a task's own that are started when the pool opens, replaced when
+            they are lost, and not stopped for being idle. They still make room for a kind that is waited for.
+        capacity_wait_s: Seconds without any sandbox, once there was one, after which callers are told that there is no
+            room for another.
     """
 
     slots_per_sandbox: int = 16
@@ -69,6 +73,8 @@ class PoolConfig:
     cpu_s: float | None = None
     output_bytes: int | None = None
     max_reuses: int | None = None
+    min_sandboxes: int = 0
+    capacity_wait_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,7 @@ class SlotPool(Protocol):
         Raises:
             LeaseTimeoutError: None became free within `wait_s`.
             BackendUnavailableError: The backend cannot start sandboxes here.
+            NoCapacityError: There is no room for one where sandboxes run, and there is none to wait for.
             SandboxLostError: Sandboxes that were started did not come up, again and again.
         """
 
@@ -134,7 +141,7 @@ class SlotPool(Protocol):
         """Counts right now."""
 
     async def __aenter__(self) -> Self:
-        """Start the pool's own tasks; sandboxes start on demand."""
+        """Start the pool's own tasks, and the sandboxes that it always has; others start on demand."""
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import shutil
-from collections import deque
 from functools import partial
 from subprocess import DEVNULL
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
-from anyio.streams.text import TextReceiveStream
 
 from hermes_core.default_plugins.local_backend._state import socket_of
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
-from hermes_core.sandbox import connect_unix
+from hermes_core.sandbox import REFUSED_STATUS, LastWords, Lifeline, ReadyLine, connect_unix
 from hermes_sandboxd import daemon_arguments
 
 if TYPE_CHECKING:
@@ -31,14 +26,8 @@ __all__ = ["LocalSandbox"]
 
 STOP_S = 5.0
 REMOVE_PAUSES_S = [0.01] * 50 + [0.1] * 25
-REFUSED_STATUS = 2
-"""The daemon's exit status when it cannot work with what it was given: trying again is of no use."""
-STDERR_LINES = 20
-STDERR_LINE = 500
 DAEMON_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 """All that a daemon gets of this process's environment: nothing."""
-
-_logger = logging.getLogger(__name__)
 
 
 class LocalSandbox:
@@ -60,9 +49,8 @@ class LocalSandbox:
         self._folder = folder
         self._socket = socket_of(folder)
         self._process: Process | None = None
-        self._lifeline = -1
-        self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
-        self._drained = anyio.Event()
+        self._lifeline = Lifeline()
+        self._said = LastWords(name)
         self._stopping = anyio.Lock()
         self._stopped = False
 
@@ -93,16 +81,15 @@ class LocalSandbox:
 
     async def spawn(self, bubblewrap: str | None, isolation: IsolationSetting) -> None:
         """Start the daemon's process."""
-        reading, self._lifeline = os.pipe()
-        arguments = daemon_arguments(
-            socket=str(self._socket),
-            state=str(self._folder),
-            capacity=self._capacity,
-            lifeline_fd=reading,
-            bwrap=bubblewrap,
-            isolation=isolation,
-        )
-        try:
+        with self._lifeline.open() as reading:
+            arguments = daemon_arguments(
+                socket=str(self._socket),
+                state=str(self._folder),
+                capacity=self._capacity,
+                lifeline_fd=reading,
+                bwrap=bubblewrap,
+                isolation=isolation,
+            )
             self._process = await anyio.open_process(
                 arguments,
                 stdin=DEVNULL,
@@ -111,26 +98,12 @@ class LocalSandbox:
                 start_new_session=True,
                 pass_fds=(reading,),
             )
-        finally:
-            os.close(reading)
 
     async def drain(self) -> None:
         """Keep the last lines of the daemon's standard error until it ends."""
         assert self._process is not None
         assert self._process.stderr is not None
-        rest = ""
-        try:
-            async for text in TextReceiveStream(self._process.stderr, errors="replace"):
-                *lines, rest = (rest + text)[-STDERR_LINE * STDERR_LINES :].split("\n")
-                for line in filter(str.strip, lines):
-                    _logger.debug("sandbox %s: %s", self._name, line)
-                    self._stderr.append(line[:STDERR_LINE])
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            pass
-        finally:
-            if rest.strip():
-                self._stderr.append(rest[:STDERR_LINE])
-            self._drained.set()
+        await self._said.read(self._process.stderr)
 
     async def wait_ready(self) -> None:
         """Wait until the daemon takes connections.
@@ -141,21 +114,16 @@ class LocalSandbox:
         """
         assert self._process is not None
         assert self._process.stdout is not None
-        line = b""
-        try:
-            while not line.endswith(b"\n"):
-                line += await self._process.stdout.receive()
-        except (anyio.EndOfStream, anyio.BrokenResourceError):
+        ready = await ReadyLine.receive(self._process.stdout)
+        if ready is None:
             with anyio.move_on_after(1):
                 await self._process.wait()
-                await self._drained.wait()
+                await self._said.wait_complete()
             if self._process.returncode == REFUSED_STATUS:
-                said = self._stderr[-1] if self._stderr else "hermes-sandboxd refused to start"
-                raise BackendUnavailableError(said.removeprefix("hermes-sandboxd: ")) from None
-            raise SandboxLostError(self._why_dead()) from None
-        obstacle = json.loads(line)["obstacle"]
-        if obstacle is not None:
-            raise BackendUnavailableError(f"isolated slots cannot be had here: {obstacle}")
+                said = self._said.lines[-1] if self._said.lines else "hermes-sandboxd refused to start"
+                raise BackendUnavailableError(said.removeprefix("hermes-sandboxd: "))
+            raise SandboxLostError(self._why_dead())
+        ready.require_slots("here")
 
     async def connect(self) -> ByteStream:
         """Open a stream to the daemon."""
@@ -169,9 +137,7 @@ class LocalSandbox:
 
     def cut(self) -> None:
         """Let go of the lifeline: the daemon ends its slots and itself."""
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
+        self._lifeline.cut()
 
     async def stop(self) -> None:
         """End the daemon and all its slots, by force if it takes too long; idempotent."""
@@ -198,13 +164,12 @@ class LocalSandbox:
             process.kill()
             await process.wait()
         with anyio.move_on_after(1):
-            await self._drained.wait()
+            await self._said.wait_complete()
         await process.aclose()
 
     def _why_dead(self) -> str:
         if self._process is None:
             return f"sandbox {self._name} was stopped"
         status = self._process.returncode
-        said = f": {self._stderr[-1]}" if self._stderr else ""
         how = f"was killed by signal {-status}" if status is not None and status < 0 else f"ended with status {status}"
-        return f"the daemon of sandbox {self._name} {how}{said}"
+        return f"the daemon of sandbox {self._name} {how}{self._said.after_colon}"
