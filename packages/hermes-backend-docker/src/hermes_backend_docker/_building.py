@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hermes_backend_docker._context import pack
+from hermes_backend_docker._context import RECIPE_APART, pack
 from hermes_core.exceptions import SandboxLostError
 
 if TYPE_CHECKING:
@@ -35,12 +35,14 @@ class Build:
         folder: Of the Dockerfile.
         tag: Of the image.
         arguments: Values of the Dockerfile's `ARG`s.
+        recipe: The Dockerfile, if it is not the folder's own.
         given_up: Set when nobody waits for it any more: it ends at its next line of output.
     """
 
     folder: Path
     tag: str
     arguments: Mapping[str, str] = field(default_factory=dict)
+    recipe: Path | None = None
     given_up: threading.Event = field(default_factory=threading.Event)
 
     def run(self, client: Any) -> None:  # noqa: ANN401 - the SDK has no types
@@ -50,10 +52,12 @@ class Build:
             BuildFailedError: It cannot be built; the hint names a file with the whole log.
         """
         said: list[str] = []
-        with pack(self.folder) as context:
+        reason: str | None = None
+        with pack(self.folder, self.recipe) as context:
             output = client.build(
                 fileobj=context,
                 custom_context=True,
+                dockerfile=None if self.recipe is None else RECIPE_APART,
                 tag=self.tag,
                 buildargs=dict(self.arguments),
                 labels={LABEL_IMAGE: self.tag},
@@ -65,17 +69,21 @@ class Build:
             for kind, text in _pieces(output):
                 said.append(text)
                 if kind == "error":
-                    raise self._failure(said)
+                    reason = text  # the last that is said; read to the end, the connection can be used again
                 if self.given_up.is_set():
                     output.close()  # the engine stops when nobody listens
                     return
+        if reason is not None:
+            raise self._failure(reason, said)
 
-    def _failure(self, said: list[str]) -> BuildFailedError:
+    def _failure(self, reason: str, said: list[str]) -> BuildFailedError:
         descriptor, path = tempfile.mkstemp(prefix="hermes-build-", suffix=".log")
         with open(descriptor, "w", encoding="utf-8") as log:
             log.write("".join(said) + "\n")
         reason = " ".join(said[-1].split())[:LONGEST_LINE]
-        return BuildFailedError(f"the image of {self.folder} cannot be built: {reason}", hint=f"its log: {path}")
+        return BuildFailedError(
+            f"the image of {self.recipe or self.folder} cannot be built: {reason}", hint=f"its log: {path}"
+        )
 
 
 def _pieces(output: Iterator[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["digest_of", "pack", "recipe_of"]
+__all__ = ["RECIPE", "RECIPE_APART", "digest_of", "digest_of_file", "pack", "recipe_of"]
 
 RECIPE = "Dockerfile"
+RECIPE_APART = ".hermes.Dockerfile"
+"""What a Dockerfile is called in an archive of a folder that is not its own."""
 IGNORED = ".dockerignore"
 KEPT_MODE = 0o755
 
@@ -50,27 +52,43 @@ def digest_of(folder: Path, *further: str) -> str:
         if stat.S_ISLNK(mode):
             digest.update(os.fsencode(os.readlink(path)))
         elif stat.S_ISREG(mode):
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(digest_of_file(path)))
     return digest.hexdigest()[:20]
 
 
-def pack(folder: Path) -> IO[bytes]:
-    """Return an archive of a Dockerfile's folder, without what `.dockerignore` names; equal folders give equal ones."""
+def digest_of_file(path: Path) -> str:
+    """Return what tells the content of a file from others."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pack(folder: Path, recipe: Path | None = None) -> IO[bytes]:
+    """Return an archive of a Dockerfile's folder, without what `.dockerignore` names; equal folders give equal ones.
+
+    Args:
+        folder: What is packed.
+        recipe: A Dockerfile from elsewhere, which is put into the archive as `RECIPE_APART`.
+    """
     packed = tempfile.TemporaryFile()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, path in _files(folder):
-            entry = archive.gettarinfo(path, name)
-            entry.mtime = entry.uid = entry.gid = 0
-            entry.uname = entry.gname = ""
-            entry.mode = _kept(entry.mode)
-            if entry.isreg():
-                with path.open("rb") as file:
-                    archive.addfile(entry, file)
-            else:
-                archive.addfile(entry)
+            _add(archive, name, path)
+        if recipe is not None:
+            _add(archive, RECIPE_APART, recipe.resolve())
     packed.seek(0)
     return packed
+
+
+def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
+    entry = archive.gettarinfo(path, name)
+    entry.mtime = entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mode = _kept(entry.mode)
+    if entry.isreg():
+        with path.open("rb") as file:
+            archive.addfile(entry, file)
+    else:
+        archive.addfile(entry)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
