@@ -14,7 +14,7 @@ __all__ = ["ClusterSettings", "NomadConfig", "NomadSingularityConfig"]
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Volume = Annotated[str, StringConstraints(pattern=r"^[^:]+:/[^:]*(:(ro|rw))?$")]
 Folder = Annotated[str, StringConstraints(pattern=r"^/[^/]+")]
-UserName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]*$")]
+UserName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
 
 
 class ClusterSettings(SlotSettings):
@@ -94,6 +94,10 @@ class ClusterSettings(SlotSettings):
     start_deadline_s: Annotated[float, Field(gt=0)] = 120.0
     """Seconds within which a sandbox must answer once it was asked for, pulling its image included."""
 
+    capacity_wait_s: Annotated[float, Field(ge=0)] = 300.0
+    """Seconds without any sandbox, once there was one, for which a cluster that is full, or whose nodes are drained, is
+    waited for."""
+
     lease_ttl_s: Annotated[float, Field(ge=5)] = 60.0
     """Seconds after which a run that gave no sign of life counts as dead, and what it left is swept by others. Its
     sandboxes end by themselves after as long."""
@@ -109,7 +113,7 @@ class ClusterSettings(SlotSettings):
     """Seconds that warm sandboxes stay when nobody uses them."""
 
     tls: bool = False
-    """Encrypt the connections to the sandboxes, both sides proven by certificates that are made for each run."""
+    """Encrypt the connections to the sandboxes, both sides proven by certificates that are made for each of them."""
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:

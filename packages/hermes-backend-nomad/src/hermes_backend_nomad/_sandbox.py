@@ -1,0 +1,204 @@
+"""One sandbox on the cluster."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from hermes_backend_nomad._belongings import remove_job
+from hermes_backend_nomad._certificates import SERVER_NAME, client_context
+from hermes_backend_nomad._sandbox_job import TASK
+from hermes_core.exceptions import HermesError, SandboxLostError
+from hermes_core.sandbox import SandboxClient, connect_tcp
+
+if TYPE_CHECKING:
+    from anyio.abc import ByteStream
+
+    from hermes_backend_nomad._changes import Changes, Watch
+    from hermes_backend_nomad._cluster import Cluster
+    from hermes_backend_nomad._secrets import SandboxSecrets
+
+__all__ = ["NomadSandbox", "tail_of"]
+
+LAST_BYTES = 4096
+LINES = 3
+END_S = 8.0
+LEAVE_S = 5.0
+CLEAN_S = 10.0
+"""A daemon that was stopped by force, with its connections, says nothing at all."""
+
+_logger = logging.getLogger(__name__)
+
+
+class NomadSandbox:
+    """A job of its own, and the way to the daemon in its allocation.
+
+    Its own connection is what counts first: an agent that is started anew, or a server that believes its node to be
+    lost, takes nothing away from a daemon that answers.
+
+    Args:
+        name: Unique among the owner's sandboxes.
+        capacity: How many slots it hosts.
+        cluster: Where its job is.
+        changes: Where `watch` is from.
+        watch: Of its job.
+        secrets: Of its job.
+        kept: Whether it stays for other runs when it is stopped.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        capacity: int,
+        cluster: Cluster,
+        changes: Changes,
+        watch: Watch,
+        secrets: SandboxSecrets,
+        *,
+        kept: bool,
+    ) -> None:
+        self._name = name
+        self._capacity = capacity
+        self._cluster = cluster
+        self._changes = changes
+        self._watch = watch
+        self._secrets = secrets
+        self._kept = kept
+        self._tls = client_context(secrets.client) if secrets.client else None
+        self._stopping = anyio.Lock()
+        self._stopped = False
+        self._why: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Unique among the owner's sandboxes."""
+        return self._name
+
+    @property
+    def capacity(self) -> int:
+        """How many slots it hosts."""
+        return self._capacity
+
+    @property
+    def token(self) -> str:
+        """The token to say hello with."""
+        return self._secrets.token
+
+    @property
+    def job_id(self) -> str:
+        """Its job."""
+        return self._watch.job_id
+
+    @property
+    def allocation_id(self) -> str | None:
+        """Its allocation."""
+        return self._watch.allocation.id if self._watch.allocation is not None else None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped."""
+        return self._stopped
+
+    async def connect(self) -> ByteStream:
+        """Open a stream to the daemon."""
+        allocation = self._watch.allocation
+        if self._stopped or allocation is None or allocation.status in ("complete", "failed"):
+            raise SandboxLostError(await self.alive() or f"sandbox {self.name} is nowhere")
+        assert allocation.endpoint is not None
+        host, port = allocation.endpoint
+        return await connect_tcp(host, port, tls=self._tls, server_name=SERVER_NAME if self._tls else None)
+
+    async def alive(self) -> str | None:
+        """None while it lives, else why it does not (one line)."""
+        if self._stopped:
+            return f"sandbox {self.name} was stopped"
+        allocation = self._watch.allocation
+        dying = allocation.dying if allocation is not None else None
+        if allocation is None or dying is None:
+            return None
+        if self._why is None:
+            said = "" if allocation.status == "lost" else await tail_of(self._cluster, allocation.id)
+            self._why = f"sandbox {self.name} is gone: {dying}{': ' + said if said else ''}"
+        return self._why
+
+    async def report_end(self) -> None:
+        """Wait until the cluster says that it ends, and say why: its daemon only says that it was told to."""
+        while not self._stopped and ((allocation := self._watch.allocation) is None or allocation.dying is None):
+            await self._watch.change()
+        if not self._stopped and not self._stopping.statistics().locked:
+            _logger.warning("%s", await self.alive())
+
+    async def stop(self) -> None:
+        """End it and all that is in it, or leave it to others if it is kept; idempotent."""
+        await self._stop(kept=self._kept)
+
+    async def end(self) -> None:
+        """End it and all that is in it, kept or not; idempotent."""
+        await self._stop(kept=False)
+
+    async def _stop(self, *, kept: bool) -> None:
+        with anyio.CancelScope(shield=True):
+            async with self._stopping:
+                if self._stopped:
+                    return
+                left = kept and await self._left()
+                self._stopped = True
+                if not left:
+                    await self._remove()
+                self._changes.forget(self._watch)
+
+    async def _remove(self) -> None:
+        try:
+            # Not purged at once: of an allocation whose job is gone, nobody says when its processes are.
+            await self._cluster.delete("job", self.job_id, what=f"end the job {self.job_id}")
+            await self._wait_gone()
+            await remove_job(self._cluster, self.job_id)
+        except HermesError as error:
+            _logger.warning("the job %s is left, and will be swept: %s", self.job_id, error.message)
+
+    async def _left(self) -> bool:
+        """Give its slots back and say that nobody has it; false if it is of no use to others."""
+        try:
+            with anyio.fail_after(CLEAN_S):
+                clean = await self.alive() is None and await self.is_clean()
+            return clean and await self._secrets.taken_by("", self._cluster) is not None
+        except TimeoutError:
+            _logger.info("the sandbox %s is not kept: its daemon does not answer", self.name)
+        except HermesError as error:
+            _logger.info("the sandbox %s is not kept: %s", self.name, error.message)
+        return False
+
+    async def is_clean(self) -> bool:
+        """Whether every slot was given back and reset."""
+        failure: HermesError | None = None
+        slots: object = None
+        async with anyio.create_task_group() as tasks:
+            client = SandboxClient(self, reconnect_s=LEAVE_S)
+            try:
+                await tasks.start(client.run)
+                slots = ((await client.request("health", {})).result or {})["slots"]
+                await client.leave()
+            except HermesError as error:
+                failure = error  # which the task group would wrap
+            finally:
+                client.close(f"sandbox {self.name} was left")
+        if failure is not None:
+            raise failure
+        return slots == {}
+
+    async def _wait_gone(self) -> None:
+        """Wait until its processes are gone, which takes the node a moment, unless it answers no more."""
+        silent = self._changes.silent
+        with anyio.move_on_after(END_S):
+            while not self._watch.over:
+                await self._watch.change()
+        if not self._watch.over and (allocation := self._watch.allocation) is not None:
+            silent.note(allocation)
+
+
+async def tail_of(cluster: Cluster, allocation: str) -> str:
+    """Return the last lines that a sandbox's task wrote to standard error, on one line; empty if there are none."""
+    said = await cluster.log(allocation, TASK, "stderr", LAST_BYTES)
+    return " | ".join([line.strip() for line in said.splitlines() if line.strip()][-LINES:])
