@@ -13,7 +13,7 @@ from docker import errors
 from hermes_backend_docker._attachment import STDERR, STDOUT, attach
 from hermes_backend_docker._container import create, remove
 from hermes_core.exceptions import HermesError, SandboxLostError
-from hermes_core.sandbox import LastWords, ReadyLine, connect_unix
+from hermes_core.sandbox import LastWords, ReadyLine, connect_unix, require_slots
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
@@ -115,7 +115,7 @@ class DockerSandbox:
         if not complete:
             raise SandboxLostError(self._why_dead())
         ready = ReadyLine.parse(line)
-        ready.require_slots("in containers here")
+        require_slots(ready.obstacle, "in containers here")
         return ready.isolation
 
     async def connect(self) -> ByteStream:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Cluster"]
 
 TIMEOUT_S = 10.0
+LAST_BYTES = 4096
 THREADS = 16
 PATIENCE_S = 30.0
 """How long a call is tried again while no agent answers or no server leads: one that is started anew takes 8 seconds,
@@ -130,9 +131,9 @@ class Cluster:
         except NotFoundError:
             return
 
-    async def log(self, allocation: str, task: str, stream: str, last_bytes: int) -> str:
-        """Return the end of what a task wrote; nothing if that cannot be had."""
-        params = {"task": task, "type": stream, "plain": "true", "origin": "end", "offset": last_bytes}
+    async def standard_error(self, allocation: str, task: str) -> str:
+        """Return the end of what a task wrote to standard error; nothing if that cannot be had."""
+        params = {"task": task, "type": "stderr", "plain": "true", "origin": "end", "offset": LAST_BYTES}
         try:
             call = partial(self._once, "get", ("client", "fs", "logs", allocation), params, None, text=True)
             answer = await self._in_thread(call)

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from hermes_backend_nomad._config import ClusterSettings
     from hermes_core.exceptions import HermesError
 
-__all__ = ["NO_CAPABILITY", "NO_FRESH_PROC", "broken_start", "refused_capability", "start_failure", "unplaced"]
+__all__ = [
+    "NO_CAPABILITY",
+    "NO_FRESH_PROC",
+    "broken_start",
+    "last_lines",
+    "refused_capability",
+    "start_failure",
+    "unplaced",
+]
 
 DRIVER_FAILURE = "Driver Failure"
 FAILED_VALIDATION = "Failed Validation"
@@ -116,6 +124,11 @@ def broken_start(allocation: Allocation) -> bool:
     return allocation.over or allocation.wanted != "run" or not kinds.isdisjoint(OTHERWISE)
 
 
+def last_lines(said: str) -> list[str]:
+    """The last lines of what a task wrote that are not empty."""
+    return [line.strip() for line in said.splitlines() if line.strip()][-LINES:]
+
+
 def start_failure(allocation: Allocation, said: str) -> HermesError:
     """Return the error for a sandbox that was placed and did not come up.
 
@@ -123,7 +136,7 @@ def start_failure(allocation: Allocation, said: str) -> HermesError:
         allocation: What the cluster says of it.
         said: The end of what its task wrote to standard error.
     """
-    lines = [line.strip() for line in said.splitlines() if line.strip()][-LINES:]
+    lines = last_lines(said)
     told = " | ".join(line[:LONGEST] for line in lines)
     where = f"on node {allocation.node}"
     refusal = next((event for event in allocation.events if event.kind in OTHERWISE), None)

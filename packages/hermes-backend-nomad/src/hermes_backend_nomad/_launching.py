@@ -15,8 +15,8 @@ from hermes_backend_nomad._sandbox import NomadSandbox
 from hermes_backend_nomad._secrets import SandboxSecrets
 from hermes_backend_nomad._silence import SilentNodeError, avoiding
 from hermes_backend_nomad._warm import take_over
-from hermes_core.exceptions import BackendUnavailableError, HermesError, NoCapacityError, SandboxLostError
-from hermes_core.sandbox import check_isolation
+from hermes_core.exceptions import HermesError, NoCapacityError, SandboxLostError
+from hermes_core.sandbox import check_isolation, require_slots
 
 if TYPE_CHECKING:
     from hermes_backend_nomad._allocation import Allocation
@@ -143,9 +143,7 @@ class Launcher:
     async def _look_at(self, sandbox: NomadSandbox, watch: Watch) -> None:
         """Wait until it answers, and see that its slots are isolated well enough."""
         facts = await answering(self.cluster, watch, sandbox)
-        if facts.obstacle is not None:
-            reason, _, hint = facts.obstacle.partition("; ")
-            raise BackendUnavailableError(f"isolated slots cannot be had on the nodes: {reason}", hint=hint or None)
+        require_slots(facts.obstacle, "on the nodes")
         check_isolation(facts.isolation, self.settings.require_isolation, self.backend)
 
     async def _abandon(self, job_id: str, sandbox: NomadSandbox | None) -> None:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["answering", "place"]
 
-LAST_BYTES = 4096
-
 
 async def place(
     cluster: Cluster, watch: Watch, silent: SilentNodes, job: dict[str, Any], config: ClusterSettings
@@ -112,4 +110,4 @@ async def answering(cluster: Cluster, watch: Watch, sandbox: NomadSandbox) -> Sa
 
 
 async def _failure(cluster: Cluster, allocation: Allocation) -> HermesError:
-    return start_failure(allocation, await cluster.log(allocation.id, TASK, "stderr", LAST_BYTES))
+    return start_failure(allocation, await cluster.standard_error(allocation.id, TASK))

@@ -9,6 +9,7 @@ import anyio
 
 from hermes_backend_nomad._belongings import remove_job
 from hermes_backend_nomad._certificates import SERVER_NAME, client_context
+from hermes_backend_nomad._failures import last_lines
 from hermes_backend_nomad._sandbox_job import TASK
 from hermes_core.exceptions import HermesError, SandboxLostError
 from hermes_core.sandbox import SandboxClient, connect_tcp
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
     from hermes_backend_nomad._cluster import Cluster
     from hermes_backend_nomad._secrets import SandboxSecrets
 
-__all__ = ["NomadSandbox", "tail_of"]
+__all__ = ["NomadSandbox"]
 
-LAST_BYTES = 4096
-LINES = 3
 END_S = 8.0
 LEAVE_S = 5.0
 CLEAN_S = 10.0
@@ -119,9 +118,13 @@ class NomadSandbox:
         if allocation is None or dying is None:
             return None
         if self._why is None:
-            said = "" if allocation.status == "lost" else await tail_of(self._cluster, allocation.id)
+            said = "" if allocation.status == "lost" else await self._last_words(allocation.id)
             self._why = f"sandbox {self.name} is gone: {dying}{': ' + said if said else ''}"
         return self._why
+
+    async def _last_words(self, allocation: str) -> str:
+        """The last lines that its task wrote to standard error, on one line; empty if there are none."""
+        return " | ".join(last_lines(await self._cluster.standard_error(allocation, TASK)))
 
     async def report_end(self) -> None:
         """Wait until the cluster says that it ends, and say why: its daemon only says that it was told to."""
@@ -196,9 +199,3 @@ class NomadSandbox:
                 await self._watch.change()
         if not self._watch.over and (allocation := self._watch.allocation) is not None:
             silent.note(allocation)
-
-
-async def tail_of(cluster: Cluster, allocation: str) -> str:
-    """Return the last lines that a sandbox's task wrote to standard error, on one line; empty if there are none."""
-    said = await cluster.log(allocation, TASK, "stderr", LAST_BYTES)
-    return " | ".join([line.strip() for line in said.splitlines() if line.strip()][-LINES:])

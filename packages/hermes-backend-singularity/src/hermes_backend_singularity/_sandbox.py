@@ -13,7 +13,7 @@ import anyio
 from hermes_backend_singularity._engine import container_environment, explain
 from hermes_backend_singularity._state import kill_marked
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
-from hermes_core.sandbox import REFUSED_STATUS, LastWords, Lifeline, ReadyLine, connect_unix
+from hermes_core.sandbox import REFUSED_STATUS, LastWords, Lifeline, ReadyLine, connect_unix, require_slots
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -117,7 +117,7 @@ class SingularitySandbox:
                 await self._process.wait()
                 await self._said.wait_complete()
             raise self._why_not_started()
-        ready.require_slots("in this container")
+        require_slots(ready.obstacle, "in this container")
 
     async def connect(self) -> ByteStream:
         """Open a stream to the daemon."""

@@ -13,7 +13,7 @@ from hermes_backend_ssh import _scripts
 from hermes_backend_ssh._errors import SSH_FAILED, connection_error, place_error
 from hermes_backend_ssh._processes import end_process
 from hermes_core.exceptions import HermesError, SandboxLostError
-from hermes_core.sandbox import REFUSED_STATUS, LastWords, Lifeline, ReadyLine, SocketStream
+from hermes_core.sandbox import REFUSED_STATUS, LastWords, Lifeline, ReadyLine, SocketStream, require_slots
 from hermes_sandboxd import daemon_arguments
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class SshSandbox:
                 await self._said.wait_complete()
             raise self._why_not_started()
         self._pid = ready.pid
-        ready.require_slots(f"on {self._connection.address}", hint_prefix="there: ")
+        require_slots(ready.obstacle, f"on {self._connection.address}", hint_prefix="there: ")
         return ready.isolation
 
     async def connect(self) -> ByteStream:

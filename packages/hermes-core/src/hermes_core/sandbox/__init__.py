@@ -16,6 +16,7 @@ from hermes_core.sandbox._isolation import (
     IsolationSetting,
     LimitValue,
     check_isolation,
+    require_slots,
 )
 from hermes_core.sandbox._jobs import JobInfo, JobOutput
 from hermes_core.sandbox._passing_backend import PassingBackend
@@ -83,6 +84,7 @@ __all__ = [
     "greet",
     "host_runtime",
     "portable_runtime",
+    "require_slots",
 ]
 
 

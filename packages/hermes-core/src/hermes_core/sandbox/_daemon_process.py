@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Self
 import anyio
 from anyio.streams.text import TextReceiveStream
 
-from hermes_core.exceptions import BackendUnavailableError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -111,22 +109,6 @@ class ReadyLine:
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             return None
         return cls.parse(line)
-
-    def require_slots(self, where: str, *, hint_prefix: str = "") -> None:
-        """See that it can open slots.
-
-        Args:
-            where: Behind "cannot be had", as in `in containers here`.
-            hint_prefix: Before what may help.
-
-        Raises:
-            BackendUnavailableError: It cannot.
-        """
-        if self.obstacle is not None:
-            reason, _, hint = self.obstacle.partition("; ")
-            raise BackendUnavailableError(
-                f"isolated slots cannot be had {where}: {reason}", hint=f"{hint_prefix}{hint}" if hint else None
-            )
 
 
 class Lifeline:

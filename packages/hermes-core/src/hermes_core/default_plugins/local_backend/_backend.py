@@ -19,7 +19,7 @@ from hermes_core.default_plugins.local_backend._state import (
     sweep,
 )
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
-from hermes_core.sandbox import ISOLATION_LEVELS, Capabilities, check_isolation
+from hermes_core.sandbox import ISOLATION_LEVELS, Capabilities, check_isolation, require_slots
 from hermes_sandboxd import check_namespaces, choose_isolation, find_bubblewrap
 
 if TYPE_CHECKING:
@@ -79,9 +79,7 @@ class LocalBackend:
         configured = str(self._config.bubblewrap) if self._config.bubblewrap is not None else None
         self._bubblewrap = find_bubblewrap(configured) or configured
         isolation = await to_thread.run_sync(self._choose_isolation)
-        if isolation.obstacle is not None:
-            reason, _, hint = isolation.obstacle.partition("; ")
-            raise BackendUnavailableError(f"isolated slots cannot be had here: {reason}", hint=hint or None)
+        require_slots(isolation.obstacle, "here")
         check_isolation(isolation.level, self._config.require_isolation, self.name)
         if self._config.isolation == "auto" and isolation.level != ISOLATION_LEVELS[0]:
             _logger.warning(

@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from hermes_core.default_plugins.local_backend._state import socket_of
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
-from hermes_core.sandbox import REFUSED_STATUS, LastWords, Lifeline, ReadyLine, connect_unix
+from hermes_core.sandbox import REFUSED_STATUS, LastWords, Lifeline, ReadyLine, connect_unix, require_slots
 from hermes_sandboxd import daemon_arguments
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class LocalSandbox:
                 said = self._said.lines[-1] if self._said.lines else "hermes-sandboxd refused to start"
                 raise BackendUnavailableError(said.removeprefix("hermes-sandboxd: "))
             raise SandboxLostError(self._why_dead())
-        ready.require_slots("here")
+        require_slots(ready.obstacle, "here")
 
     async def connect(self) -> ByteStream:
         """Open a stream to the daemon."""
