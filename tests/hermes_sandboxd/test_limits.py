@@ -32,7 +32,7 @@ def limited(request: pytest.FixtureRequest, start: Callable[..., Daemon]) -> Ite
         pytest.skip("level user needs root")
     daemon = start("--isolation", request.param, capacity=2)
     client = daemon.client()
-    limits = {"memory_bytes": 96 * MIB, "processes": 40, "file_bytes": 8 * MIB, "open_files": 64}
+    limits = {"memory_bytes": 96 * MIB, "processes": 24, "file_bytes": 8 * MIB, "open_files": 64}
     client.open(0, limits={**limits, "workspace_bytes": 24 * MIB}, network="host")
     yield client
     daemon.stop()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.namespaces]
 
-LIMITS = {"memory_bytes": 96 << 20, "processes": 48, "workspace_bytes": 32 << 20, "file_bytes": 16 << 20}
+LIMITS = {"memory_bytes": 96 << 20, "processes": 24, "workspace_bytes": 32 << 20, "file_bytes": 16 << 20}
 TASK = Task("t0", "answer 42", sandbox=SandboxRequest(limits=LIMITS))
 PYTHON = "python3 -c '{}'"
 
