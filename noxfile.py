@@ -9,9 +9,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nox
 from nox.command import CommandFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 PACKAGES = (
     "hermes-sandboxd",
@@ -24,7 +28,14 @@ PACKAGES = (
     "hermes-model-llamacpp",
 )
 CONSTRAINTS = ("--constraint", "constraints.txt")
-BENCHMARKS = ("benchmarks/tool_latency.py", "benchmarks/turns.py")
+ENGINES = ("docker", "ssh", "namespaces", "apptainer", "nomad", "local_model")
+"""Markers of tests that need more than Python."""
+BENCHMARKS = (("benchmarks/tool_latency.py",), ("benchmarks/turns.py",))
+ENGINE_BENCHMARKS = (
+    ("benchmarks/engines.py", "--engine", "docker"),
+    ("benchmarks/cluster.py", "calls"),
+    ("benchmarks/cluster.py", "changes"),
+)
 TEST_TOOLS = (
     *("pytest", "pytest-xdist", "hypothesis", "trio", "uv", "jinja2", "tokenizers"),
     *("starlette", "uvicorn", "python-hcl2", "types-requests", "trustme"),
@@ -73,6 +84,16 @@ def tests(session: nox.Session) -> None:
     if "HERMES_REQUIRE_ENGINES" in os.environ:
         session.run("hermes", "models", "pull", "smollm2")
     session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """The tests that need no engine, within two minutes."""
+    install_wheels(session, *TEST_TOOLS)
+    # Much of their time they wait, for a clock or a process: two for each core.
+    workers = str(2 * (os.cpu_count() or 1))
+    without = " and ".join(f"not {engine}" for engine in ENGINES)
+    session.run("pytest", "-n", workers, "--dist", "worksteal", "-m", without, *session.posargs)
 
 
 @nox.session
@@ -129,13 +150,24 @@ def quickstart(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure everything; pass `-- --json` for JSON. A bar that is missed fails it, once all was measured."""
+    """Measure what needs no engine; pass `-- --json` for JSON. A bar that is missed fails it, once all was measured."""
     install_wheels(session)
+    measure(session, BENCHMARKS)
+
+
+@nox.session
+def bench_engines(session: nox.Session) -> None:
+    """Measure slots in Docker containers and on a cluster, as `bench` does; Apptainer asks for an ordinary user."""
+    install_wheels(session, *TEST_TOOLS)
+    measure(session, ENGINE_BENCHMARKS)
+
+
+def measure(session: nox.Session, benchmarks: Iterable[Sequence[str]]) -> None:
     missed = []
-    for script in BENCHMARKS:
+    for benchmark in benchmarks:
         try:
-            session.run("python", script, *session.posargs)
+            session.run("python", *benchmark, *session.posargs)
         except CommandFailed:
-            missed.append(script)
+            missed.append(" ".join(benchmark))
     if missed:
         session.error(f"missed a bar: {', '.join(missed)}")
