@@ -169,7 +169,7 @@ def copying(start: Callable[..., Daemon], image: Path, runtime: Path, tmp_path: 
     (image / "testbed" / "code").chmod(0o640)
     os.utime(image / "testbed" / "code", (1, 1_000_000_000))
     os.utime(image / "testbed" / "sub", (1, 1_000_000_001))
-    options = ("--writable", "/testbed", "--writable", "/home/user/", "--writable", "/not-there")
+    options = ("--writable", "/testbed", "--writable", "/home/user/", "--writable-if-there", "/not-there")
     return start(
         *("--root", "image", *options),
         command=entering(image, runtime, tmp_path),
@@ -179,6 +179,7 @@ def copying(start: Callable[..., Daemon], image: Path, runtime: Path, tmp_path: 
 
 
 def test_copies_are_the_slots_own_and_as_the_image_has_them(copying: Daemon, image: Path) -> None:
+    assert copying.ready["missing"] == ["/not-there"]
     client = opened(copying)
     said = client.sh("cd /testbed; cat link sub/twin; stat -c '%a %h %Y %U' code; stat -c %Y sub; readlink link").stdout
     content = b"content of testbed/code\n"
@@ -218,6 +219,31 @@ def test_what_is_something_else_in_a_slot_cannot_be_copied(start: Callable[..., 
     assert daemon.ready == {}
     assert daemon.process.wait(10) == 2
     assert not os.path.exists(daemon.state)
+
+
+@pytest.mark.parametrize(("folder", "why"), [("/no-such-folder", "`writable`"), ("/opt/link", "; name /testbed")])
+def test_what_is_not_there_cannot_be_copied(
+    start: Callable[..., Daemon],
+    image: Path,
+    runtime: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    folder: str,
+    why: str,
+) -> None:
+    (image / "opt").mkdir(exist_ok=True)
+    (image / "opt" / "link").symlink_to("/testbed")
+    daemon = start(
+        *("--root", "image", "--writable", folder),
+        command=entering(image, runtime, tmp_path),
+        folder=f"{tmp_path}/shared",
+        bwrap=None,
+    )
+    assert daemon.ready == {}
+    assert daemon.process.wait(10) == 2
+    said = capfd.readouterr().err
+    assert said.startswith(f"hermes-sandboxd: {folder}: ")
+    assert why in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a socket away, which takes root")

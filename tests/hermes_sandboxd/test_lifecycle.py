@@ -125,6 +125,33 @@ def test_signals_end_everything(start: Callable[..., Daemon], number: signal.Sig
     daemon.assert_gone(processes)
 
 
+def test_the_first_process_of_a_container_ends_while_it_starts() -> None:
+    with tempfile.TemporaryDirectory(prefix="hermes-test-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        held = folder / "bwrap"
+        held.write_text(f"#!/bin/sh\n: >{folder}/held\nexec sleep 4242.39\n")
+        held.chmod(0o755)
+        arguments = daemon_arguments(socket=f"{folder}/s", state=f"{folder}/state", capacity=1, bwrap=str(held))
+        alone = [
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            *([] if os.geteuid() == 0 else ["--user", "--map-current-user"]),
+        ]
+        with subprocess.Popen([*alone, *arguments]) as process:
+            try:
+                wait_until((folder / "held").exists)
+                [first] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+                os.kill(int(first), signal.SIGTERM)
+                assert process.wait(10) == 128 + signal.SIGTERM
+            finally:
+                process.kill()
+        assert not (folder / "s").exists()
+    assert processes_with("4242.39") == []
+
+
 def test_shutdown_ends_everything(start: Callable[..., Daemon]) -> None:
     daemon = start()
     processes = _busy(daemon, "4242.33")

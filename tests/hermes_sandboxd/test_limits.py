@@ -23,7 +23,7 @@ pytestmark = pytest.mark.namespaces
 MIB = 1 << 20
 MEMORY_BOMB = "import time\nkept = []\nwhile True: kept.append(bytearray(4 << 20)); time.sleep(0.005)"
 FORK_BOMB = "import os, time\nwhile True:\n    try: os.fork()\n    except OSError: time.sleep(0.05)"
-"""Forks that fail cost memory of the kernel's, which it frees in its own time: without a pause that limit is hit too."""
+"""Forks that fail cost the kernel's memory, which it frees in its own time: without a pause that limit is hit too."""
 
 
 @pytest.fixture(params=["namespaces", "user", "none"])
@@ -84,6 +84,24 @@ def test_size_of_the_workspace(limited: Client) -> None:
     tidying = limited.sh("sleep 0.7; rm f*; echo well")
     assert (tidying.stdout, tidying["limit"]) == (b"well\n", None)
     assert limited.sh("sleep 0.8; echo well")["limit"] is None
+
+
+def test_the_workspace_is_measured_though_others_make_room(client: Client, shared_daemon: Daemon) -> None:
+    client.open(1, limits={"workspace_bytes": 24 * MIB})
+    others = Path(shared_daemon.state) / "others"
+    size = 600 * MIB
+    with others.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+        fill = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); head -c 4000000 /dev/zero > f$i || exit; sleep 0.1; done"
+        request = client.send("slot.exec", slot=1, argv=["sh", "-c", fill], timeout_s=60)
+        while size > 8 * MIB:
+            size -= 8 * MIB
+            file.truncate(size)
+            time.sleep(0.1)
+    others.unlink()
+    done = client.wait(request)
+    assert done["limit"] == "workspace", done
+    client.call("slot.reset", slot=1)
 
 
 STOPPER = """
@@ -165,6 +183,11 @@ def test_without_control_groups_a_watchdog_holds_memory(start: Callable[..., Dae
     client.open(0, limits={"memory_bytes": 96 * MIB})
     done = python(client, MEMORY_BOMB)
     assert (done["limit"], done["signal"]) == ("memory", signal.SIGKILL)
+    # Whether the watchdog looks in time or not: there is more to be had than the limit, but not twice as much.
+    for code in ("bytearray(150 << 20)", "[bytearray(1 << 20) for _ in range(400)]"):
+        assert client.sh(f"python3 -c '{code}' 2>/dev/null; true")["limit"] == "memory", code
+    client.open(1, limits={"memory_bytes": 8 * MIB})
+    assert client.sh("echo well", slot=1)["limit"] is None
     files = client.sh("head -c 200000000 /dev/zero > /tmp/big; sleep 5")
     assert files["limit"] == "memory"
     background = client.sh(f"python3 -c '{MEMORY_BOMB}' & true")

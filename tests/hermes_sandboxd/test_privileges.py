@@ -180,8 +180,3 @@ def test_only_root_can_give_it_up(contain: Callable[..., Container]) -> None:
 def test_only_ordinary_users(start: Callable[..., Daemon], capfd: pytest.CaptureFixture[str], identity: str) -> None:
     assert start(f"--drop-to={identity}").process.wait(10) == 2
     assert "not UID[:GID] of an ordinary user" in capfd.readouterr().err
-
-
-def test_its_arguments() -> None:
-    arguments = daemon_arguments(socket="s", state="d", capacity=1, fresh_proc=True, drop_to="1000:1000")
-    assert arguments[-3:] == ["--drop-to", "1000:1000", "--fresh-proc"]

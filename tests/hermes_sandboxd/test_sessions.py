@@ -331,6 +331,6 @@ def test_a_session_ends_while_a_slot_is_being_opened(start: Callable[..., Daemon
 
 
 def test_hello_tells_why_no_slot_can_be_opened(shared_daemon: Daemon, start: Callable[..., Daemon]) -> None:
-    assert shared_daemon.client("hello").hello["obstacle"] is None
+    assert shared_daemon.client("well").hello["obstacle"] is None
     without = start("--isolation", "namespaces", bwrap="/nothing")
     assert "cannot be run" in without.client().hello["obstacle"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hermes_sandboxd._arguments import daemon_arguments
+from hermes_sandboxd._arguments import daemon_arguments, upkeep_program
 from hermes_sandboxd._frames import MAX_BODY, MAX_LINE, FrameDecoder, FrameError, encode_frame
 from hermes_sandboxd._programs import MANIFEST, find_bubblewrap
 from hermes_sandboxd._protocol import CHUNK_BYTES, INLINE_BYTES, PROTOCOL_VERSION, WINDOW_BYTES, Refusal
@@ -21,6 +21,7 @@ __all__ = [
     "Isolation",
     "NamespaceReport",
     "Refusal",
+    "SandboxFacts",
     "build_zipapp",
     "check_archive",
     "check_namespaces",
@@ -29,23 +30,29 @@ __all__ = [
     "describe_limits",
     "encode_frame",
     "find_bubblewrap",
+    "list_sandboxes",
     "pack",
     "remove_abandoned",
+    "remove_sandbox",
     "remove_tree",
     "unpack",
+    "upkeep_program",
 ]
 
 _LAZY = {
     "CLAIMS": "hermes_sandboxd._users",
     "Isolation": "hermes_sandboxd._levels",
     "NamespaceReport": "hermes_sandboxd._check",
+    "SandboxFacts": "hermes_sandboxd._upkeep",
     "build_zipapp": "hermes_sandboxd._zipapp",
     "check_archive": "hermes_sandboxd._tar_check",
     "check_namespaces": "hermes_sandboxd._check",
     "pack": "hermes_sandboxd._packing",
     "choose_isolation": "hermes_sandboxd._levels",
     "describe_limits": "hermes_sandboxd._levels",
+    "list_sandboxes": "hermes_sandboxd._upkeep",
     "remove_abandoned": "hermes_sandboxd._state",
+    "remove_sandbox": "hermes_sandboxd._upkeep",
     "remove_tree": "hermes_sandboxd._removal",
     "unpack": "hermes_sandboxd._unpacking",
 }
@@ -59,6 +66,7 @@ if TYPE_CHECKING:
     from hermes_sandboxd._state import remove_abandoned
     from hermes_sandboxd._tar_check import check_archive
     from hermes_sandboxd._unpacking import unpack
+    from hermes_sandboxd._upkeep import SandboxFacts, list_sandboxes, remove_sandbox
     from hermes_sandboxd._users import CLAIMS
     from hermes_sandboxd._zipapp import build_zipapp
 

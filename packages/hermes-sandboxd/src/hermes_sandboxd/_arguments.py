@@ -1,4 +1,4 @@
-"""How to start a daemon from another program."""
+"""What another program runs: a daemon, or what looks after the sandboxes of another machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 def daemon_arguments(
@@ -30,6 +30,7 @@ def daemon_arguments(
     uid_range: str | None = None,
     devices: Sequence[str] = (),
     writable: Sequence[str] = (),
+    writable_if_there: Sequence[str] = (),
     hide: Sequence[str] = (),
     guard: Sequence[str] = (),
     socket_user: int | None = None,
@@ -63,7 +64,8 @@ def daemon_arguments(
             itself was started with, but for its own and the engine's.
         uid_range: `FIRST:LAST`, users for the slots of a daemon that is root.
         devices: Patterns of devices below /dev for every slot.
-        writable: Folders of which every slot gets a copy that it may change.
+        writable: Folders of which every slot gets a copy that it may change; without one of them the daemon refuses.
+        writable_if_there: Likewise, but those that are not there are named in the ready line.
         hide: Folders of the container, such as those in which its engine puts secrets, that are closed to everyone
             else, and that no slot sees.
         guard: Folders of the container that nobody but their owner may change: those that its engine leaves open to
@@ -75,37 +77,49 @@ def daemon_arguments(
         command: What starts `hermes-sandboxd` where the daemon is to run, instead of `python` and these files.
     """
     own = (python or sys.executable, "-I", "-S", os.path.dirname(os.path.abspath(__file__)))
-    arguments = [*(command or own), "serve"]
-    arguments += ["--socket", socket, "--state", state, "--capacity", str(capacity)]
-    for option, value in (
-        ("--lifeline-fd", lifeline_fd),
-        ("--lifeline-silence", lifeline_silence_s),
-        ("--orphan-grace", orphan_grace_s),
-        ("--idle-end", idle_end_s),
-        ("--bwrap", bwrap),
-        ("--isolation", isolation),
-        ("--root", root),
-        ("--uid-range", uid_range),
-        ("--socket-user", socket_user),
-        ("--drop-to", drop_to),
-        ("--tcp", tcp),
-        ("--tls-env", tls_env),
-    ):
-        if value is not None:
-            arguments += [option, str(value)]
-    if fresh_proc:
-        arguments.append("--fresh-proc")
-    if image_env:
-        arguments.append("--image-env")
-    for folder in writable:
-        arguments += ["--writable", folder]
-    for folder in hide:
-        arguments += ["--hide", folder]
-    for folder in guard:
-        arguments += ["--guard", folder]
-    for pattern in devices:
-        arguments += ["--device", pattern]
-    for name, text in (slot_env or {}).items():
-        # In one word: a value may begin with a dash.
-        arguments.append(f"--slot-env={name}={text}")
-    return arguments
+    options: dict[str, Sequence[str] | str | float | None] = {
+        "--socket": socket,
+        "--state": state,
+        "--capacity": capacity,
+        "--lifeline-fd": lifeline_fd,
+        "--lifeline-silence": lifeline_silence_s,
+        "--orphan-grace": orphan_grace_s,
+        "--idle-end": idle_end_s,
+        "--bwrap": bwrap,
+        "--tcp": tcp,
+        "--tls-env": tls_env,
+        "--isolation": isolation,
+        "--root": root,
+        "--slot-env": [f"{name}={text}" for name, text in (slot_env or {}).items()],
+        "--image-env": image_env,
+        "--uid-range": uid_range,
+        "--device": devices,
+        "--writable": writable,
+        "--writable-if-there": writable_if_there,
+        "--hide": hide,
+        "--guard": guard,
+        "--socket-user": socket_user,
+        "--fresh-proc": fresh_proc,
+        "--drop-to": drop_to,
+    }
+    return [*(command or own), "serve", *(word for option, value in options.items() for word in _words(option, value))]
+
+
+def upkeep_program() -> bytes:
+    """Return a script that looks after the sandboxes of another machine; it says how to run it."""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "_upkeep.py"), "rb") as file:
+        return file.read()
+
+
+def _words(option: str, value: Sequence[str] | str | float | None) -> Iterator[str]:
+    """An option as the parser of the command line takes it: not given, alone, with its value, or once for each."""
+    if value is None or value is False:
+        return
+    if value is True:
+        yield option
+    elif isinstance(value, (str, int, float)):
+        yield from (option, str(value))
+    else:
+        for each in value:
+            # In one word: a value may begin with a dash.
+            yield f"{option}={each}"

@@ -109,6 +109,7 @@ class Daemon:
             "resumed": resumed,
             "isolation": self.level,
             "obstacle": self.obstacle,
+            "missing": self.root.missing,
             "capacity": self.options.capacity,
             "limits": self._enforced,
         }

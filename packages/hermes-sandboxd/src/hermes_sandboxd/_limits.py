@@ -134,18 +134,34 @@ class Observed:
             said: The end of its standard error, where a shell says which signal ended what it ran.
         """
         limit = self.take()
-        if limit is not None or not status:
+        if limit is not None:
             return limit
+        if status and (limit := self._named_by_end(status, usage, cpu_s, said)) is not None:
+            return limit
+        # Whoever fails for want of memory before the watchdog looks may be part of a command that goes on.
+        if self._memory_bytes is not None and _most_bytes(usage) > max(self._memory_bytes, _own_most_bytes()):
+            return "memory"
+        if status and self._tells_processes and any(words in said for words in _NO_MORE):
+            return "processes"
+        return None
+
+    def _named_by_end(self, status: int, usage: resource.struct_rusage, cpu_s: float | None, said: bytes) -> str | None:
         ended_by = _ending_signal(status, said)
         if ended_by == signal.SIGXFSZ:
             return "file_size"
         if cpu_s is not None and (ended_by == signal.SIGXCPU or (ended_by == signal.SIGKILL and _used(usage) >= cpu_s)):
             return "cpu"
-        if self._memory_bytes is not None and usage.ru_maxrss * 1024 >= self._memory_bytes:
-            return "memory"
-        if self._tells_processes and any(words in said for words in _NO_MORE):
-            return "processes"
         return None
+
+
+def _most_bytes(usage: resource.struct_rusage) -> int:
+    """The most memory that a command or one of the processes that it waited for has had."""
+    return usage.ru_maxrss * 1024
+
+
+def _own_most_bytes() -> int:
+    """What a command is said to have had that has had less than the process which started it."""
+    return _most_bytes(resource.getrusage(resource.RUSAGE_SELF))
 
 
 def _used(usage: resource.struct_rusage) -> float:

@@ -34,6 +34,8 @@ class Root(NamedTuple):
     """Paths below /dev that slots have besides the usual ones."""
     writable: tuple[str, ...] = ()
     """Folders of which every slot has a copy of its own in their place."""
+    missing: tuple[str, ...] = ()
+    """Folders that were to be among them if they are there, and are not."""
 
 
 def host_root() -> Root:
@@ -66,14 +68,18 @@ def image_root(hidden: Iterable[str]) -> Root:
     return Root(tuple(arguments), has_var, os.path.isdir(VAR_TMP) and not os.path.islink(VAR_TMP))
 
 
-def find_writable(wanted: Iterable[str]) -> tuple[str, ...]:
-    """Return those of some folders that are there.
+def find_writable(wanted: Iterable[str], if_there: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the folders of which slots get copies.
+
+    Args:
+        wanted: Folders that have to be there.
+        if_there: Folders that are left out where they are not.
 
     Raises:
-        ValueError: One of them is something else in a slot, or not seen there.
+        ValueError: One of them is not there, or something else in a slot, or not seen there.
     """
     found: list[str] = []
-    for path in wanted:
+    for path, optional in (*((path, False) for path in wanted), *((path, True) for path in if_there)):
         path = os.path.normpath(path)
         if not path.startswith("/") or path in ("/", _HOMES, HOME) or path.split("/")[1] in _NOT_SHOWN:
             raise ValueError(f"{path}: not a folder that slots could have a copy of")
@@ -81,7 +87,15 @@ def find_writable(wanted: Iterable[str]) -> tuple[str, ...]:
             raise ValueError(f"{path}: slots get a copy of it with another folder already")
         if os.path.isdir(path) and os.path.realpath(path) == path:
             found.append(path)
+        elif not optional:
+            raise ValueError(_why_not_there(path))
     return tuple(found)
+
+
+def _why_not_there(path: str) -> str:
+    if os.path.isdir(path):
+        return f"{path}: slots cannot have a copy of a link; name {os.path.realpath(path)}"
+    return f"{path}: no such folder for slots to have a copy of; name what the image has in `writable`"
 
 
 def find_devices(patterns: Iterable[str]) -> tuple[str, ...]:

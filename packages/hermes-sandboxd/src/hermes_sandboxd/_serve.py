@@ -8,7 +8,7 @@ import signal
 import socket
 import stat
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hermes_sandboxd import _zygote
 from hermes_sandboxd._cgroups import ControlGroups, remove_groups
@@ -21,6 +21,7 @@ from hermes_sandboxd._users import Users
 if TYPE_CHECKING:
     import argparse
     from ssl import SSLContext
+    from types import FrameType
 
     from hermes_sandboxd._daemon import Daemon, Options
     from hermes_sandboxd._levels import Isolation
@@ -36,6 +37,10 @@ class PortTakenError(Exception):
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serve until told to end; return the exit code."""
+    if os.getpid() == 1:
+        # The kernel hands the first process of a container no signal that it has not asked for: an engine that stops it
+        # while it starts would wait until it may kill it.
+        signal.signal(signal.SIGTERM, _end_at_once)
     in_image = arguments.root == "image"
     path = os.path.abspath(arguments.socket)  # the zygote is somewhere else
     state = StateFolder(arguments.state, in_image=in_image)
@@ -53,7 +58,7 @@ def serve(arguments: argparse.Namespace) -> int:
         return _fail(error)
     try:
         users = Users.parse(arguments.uid_range) if os.geteuid() == 0 else None
-        writable = find_writable(arguments.writable)
+        writable = find_writable(arguments.writable, arguments.writable_if_there)
         state.create()
         if in_image and users is not None:
             open_root_home()
@@ -79,6 +84,11 @@ def serve(arguments: argparse.Namespace) -> int:
         zygote.close()  # which ends it, if it was not told to end
         os.waitpid(zygote_pid, 0)
         clean_up()
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    sys.exit(128 + number)
 
 
 def _run(
@@ -185,7 +195,7 @@ async def _main(
             raise PortTakenError(f"cannot listen at {arguments.tcp}: {os.strerror(error.errno or 0)}") from None
         servers.append(server)
         port = servers[-1].sockets[0].getsockname()[1]
-    _announce(arguments.socket, port, daemon)
+    _announce(arguments, port, daemon)
     loop.run_in_executor(None, state.remove_abandoned_siblings)
     await ended.wait()
     for server in servers:
@@ -196,7 +206,8 @@ async def _main(
 
 def _root(arguments: argparse.Namespace, writable: tuple[str, ...]) -> Root:
     root = host_root() if arguments.root == "host" else _image_root(arguments)
-    return root._replace(devices=find_devices(arguments.device), writable=writable)
+    missing = tuple(path for path in arguments.writable_if_there if os.path.normpath(path) not in writable)
+    return root._replace(devices=find_devices(arguments.device), writable=writable, missing=missing)
 
 
 def _image_root(arguments: argparse.Namespace) -> Root:
@@ -215,15 +226,16 @@ def _find_groups(daemon_id: str) -> ControlGroups | None:
     return groups
 
 
-def _announce(path: str, port: int | None, daemon: Daemon) -> None:
+def _announce(arguments: argparse.Namespace, port: int | None, daemon: Daemon) -> None:
     line = {
         "ready": True,
-        "socket": os.path.abspath(path),
+        "socket": os.path.abspath(arguments.socket),
         "tcp": port,
         "pid": os.getpid(),
         "daemon_id": daemon.id,
         "isolation": daemon.level,
         "obstacle": daemon.obstacle,
+        "missing": daemon.root.missing,
     }
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()

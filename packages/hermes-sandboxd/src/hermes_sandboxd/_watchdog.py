@@ -17,9 +17,12 @@ _WORKSPACE_S = 0.5
 _MOST_INTERRUPTIONS = 3
 _SHARE = 4
 """Of what a workspace may still grow: when so much of the file system is gone, it is measured."""
-_AT_LEAST_S = 15.0
 _PATIENCE = 5
-"""The workspace is measured for at most one part in so many of the time."""
+"""Measuring takes at most one part in so many of a processor."""
+_PATIENCE_UNASKED = 50
+_UNASKED_S = (2.0, 15.0)
+"""When nothing says that the workspace has grown, it is measured for one part in so many, after these seconds at the
+soonest and at the latest."""
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _BLOCK_BYTES = 512
@@ -47,6 +50,7 @@ class Watchdog:
         self._size = 0
         self._free_bytes = _free_bytes(self._around.workspace)
         self._pause_s = _WORKSPACE_S
+        self._unasked_s = _UNASKED_S[0]
         self._measuring = -1
         self._worker = 0
         self._began = time.monotonic()
@@ -93,9 +97,9 @@ class Watchdog:
             return
         now = time.monotonic()
         # What is left of the whole file system tells whether this slot can have grown at all. Only the deletions of
-        # others could hide it, so that it is measured from time to time whatever is left.
+        # others could hide it, so that it is measured from time to time whatever is left: the sooner the less it costs.
         taken = self._free_bytes - _free_bytes(self._around.workspace)
-        if taken <= (self._tolerated - self._size) // _SHARE and now - self._began < _AT_LEAST_S:
+        if taken <= (self._tolerated - self._size) // _SHARE and now - self._began < self._unasked_s:
             self._around.reactor.set_timer(now + self._pause_s, self._look_at_workspace)
         else:
             self._measure_workspace()
@@ -116,7 +120,8 @@ class Watchdog:
             return
         if pid == 0:
             try:
-                os.write(writing, str(sum(map(_tree_bytes, self._counted))).encode())
+                size = sum(map(_tree_bytes, self._counted))
+                os.write(writing, f"{size} {time.process_time()}".encode())
             finally:
                 os._exit(0)
         os.close(writing)
@@ -142,13 +147,18 @@ class Watchdog:
             os.kill(self._worker, signal.SIGKILL)
             self._around.reap(self._worker)
         now = time.monotonic()
-        self._pause_s = max(_WORKSPACE_S, _PATIENCE * (now - self._began))
+        size_text, _, cost_text = text.partition(b" ")
+        taken_s = now - self._began
+        # On a busy machine it takes long and costs little, and is no reason to look away.
+        cost_s = float(cost_text or taken_s)
+        self._pause_s = max(_WORKSPACE_S, _PATIENCE * cost_s, taken_s)
+        self._unasked_s = min(max(_UNASKED_S[0], _PATIENCE_UNASKED * cost_s), _UNASKED_S[1])
         if text:
             self._interrupted = 0
         elif self._kills == self._around.processes.kills:
             # Nobody here has killed the child, so that the agent has: it may do so a few times.
             self._interrupted += 1
-        size = int(text or 0)
+        size = int(size_text or 0)
         breached = not self._settling and (size > self._tolerated or self._interrupted >= _MOST_INTERRUPTIONS)
         if text:
             self._size = size
