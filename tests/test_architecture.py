@@ -33,7 +33,7 @@ FLOW = (
     "sandbox",
 )
 OUTSIDE_THE_FLOW = {"default_plugins", "testing"}
-FOR_EVERYONE = {"exceptions", "config", "diagnosis"}
+FOR_EVERYONE = {"exceptions", "config", "concurrency", "diagnosis"}
 FOLDERS = sorted(path.name for path in CORE.iterdir() if path.is_dir() and any(path.glob("*.py")))
 
 

@@ -79,3 +79,8 @@ def test_an_unknown_field_is_named_with_those_there_are() -> None:
 def test_a_value_that_does_not_fit_is_named() -> None:
     with pytest.raises(ConfigError, match="example: count: "):
         configured(Example, {"count": "many"}, what="example")
+
+
+def test_of_a_list_it_is_named_what_does_not_fit() -> None:
+    with pytest.raises(ConfigError, match=r"example: names\.1: .* string"):
+        configured(Example, {"names": "[a, 1]"}, what="example")

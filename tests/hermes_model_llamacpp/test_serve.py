@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from click.testing import CliRunner
+from tests.process_tree import children
 
 from hermes_core.exceptions import ConfigError, UnknownNameError, UsageError
 from hermes_model_llamacpp._hub import HUB_MODELS
@@ -84,10 +85,6 @@ def wait_until_gone(pid: int) -> None:
     while runs(pid) and time.monotonic() < until:
         time.sleep(0.05)
     assert not runs(pid)
-
-
-def children(pid: int) -> list[int]:
-    return [int(c) for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()]
 
 
 @contextmanager

@@ -100,6 +100,13 @@ def test_limits_and_sampling_are_set_over_those_of_the_tasks(hermes: Cli, tmp_pa
         (["arithmetic", "--model", "oracle", "--backend", "modal"], "unknown backend 'modal'", "hermes-backend-modal"),
         (["arithmetic", "--model", "oracel"], "unknown model 'oracel'", "oracle"),
         (["arithmetik", "--model", "oracle"], "unknown environment 'arithmetik'", "arithmetic"),
+        # What is named wrongly is said before a backend is got ready, which may take its time.
+        (
+            ["arithmetik", "--model", "oracle", "-B", "state_dir=/proc/x"],
+            "unknown environment 'arithmetik'",
+            "arithmetic",
+        ),
+        (["arithmetic", "--model", "oracel", "-B", "state_dir=/proc/x"], "unknown model 'oracel'", "oracle"),
         (["arithmetic", "--model", "oracle", "-E", "stepz=1"], "unknown field 'stepz'", "fields: steps"),
         (["arithmetic", "--model", "oracle", "-E", "steps=99"], "steps: Input should be", "fields: steps"),
         (["arithmetic", "--model", "oracle", "-B", "slotz=1"], "unknown field 'slotz'", "fields: "),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.process_tree import supervisors_of
 
 from hermes_core.default_plugins.local_backend import LocalBackend
 from hermes_core.exceptions import LeaseStateError, SlotDeadError, SlotFileError, UsageError
@@ -75,18 +75,12 @@ async def test_a_dead_slot_can_be_graded(rig: OpenRig) -> None:
         assert isinstance(opened.backend, LocalBackend)
         (sandbox,) = opened.backend.sandboxes
         assert sandbox.pid is not None
-        # The zygote is the daemon's only child, and the supervisor of the slot that of the zygote.
-        (zygote,) = children(sandbox.pid)
-        (supervisor,) = children(zygote)
+        (supervisor,) = supervisors_of(sandbox.pid)
         os.kill(supervisor, 9)
         with pytest.raises(SlotDeadError):
             await slot.exec("sleep 5")
         assert (await verdict(slot))["passed"] is True
         await slot.release()
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 async def test_what_the_grader_brings_is_its_own(rig: OpenRig) -> None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from tests.process_tree import supervisors_of
 
+from hermes_core.default_plugins.local_backend import LocalBackend
 from hermes_core.exceptions import LeaseStateError, SlotDeadError, SlotFileError, UsageError
 
 if TYPE_CHECKING:
@@ -231,22 +233,15 @@ async def test_releasing_ends_what_runs_and_what_waits(rig: OpenRig) -> None:
 async def test_a_dead_slot_says_so_and_is_replaced(rig: OpenRig) -> None:
     async with rig(slots=1) as r:
         slot = await r.lease()
-        for supervisor in _children(r.backend):
+        assert isinstance(r.backend, LocalBackend)
+        (sandbox,) = r.backend.sandboxes
+        assert sandbox.pid is not None
+        for supervisor in supervisors_of(sandbox.pid):
             os.kill(supervisor, 9)
         with pytest.raises(SlotDeadError):
             await slot.exec("true")
         await slot.release()
         assert (await (await r.lease()).exec("echo fine")).stdout == "fine\n"
-
-
-def _children(backend: object) -> list[int]:
-    """The supervisors of the only sandbox: the zygote's children, or the daemon's."""
-    (sandbox,) = backend._sandboxes  # type: ignore[attr-defined]
-
-    def below(pid: int) -> list[int]:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    return [child for zygote in below(sandbox.pid) for child in below(zygote)]
 
 
 async def test_stdin_that_nobody_reads_does_not_hang(rig: OpenRig) -> None:

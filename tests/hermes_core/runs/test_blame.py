@@ -34,7 +34,7 @@ PYTHON = "python3 -c '{}'"
 HOSTILITIES = {
     "a memory bomb": PYTHON.format("x = []\nwhile True: x.append(bytearray(1 << 22))"),
     "a memory bomb in files": "for i in 1 2 3; do head -c 200000000 /dev/zero > /dev/shm/$i; done",
-    # Forks that fail cost memory of the kernel's, which it frees in its own time: without a pause that limit is hit too.
+    # Forks that fail cost the kernel's memory, which it frees in its own time: without a pause that limit is hit too.
     "a fork bomb": PYTHON.format("import os, time\nwhile True:\n try: os.fork()\n except OSError: time.sleep(0.05)"),
     "a disk bomb": "i=0; while :; do i=$((i+1)); head -c 9000000 /dev/zero > f$i; sleep 0.05; done",
     "a kill of everything": "kill -9 -1",

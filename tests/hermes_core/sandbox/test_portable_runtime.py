@@ -21,6 +21,7 @@ from hermes_core.sandbox.portable import (
     archive_runtime,
     build_runtime,
     portable_runtime,
+    prune_runtimes,
     runtime_of,
     runtimes_folder,
 )
@@ -29,6 +30,13 @@ BUILD = """
 import pathlib, sys
 from hermes_core.sandbox.portable import build_runtime
 build_runtime(pathlib.Path(sys.argv[1]))
+"""
+
+HOLD = """
+import pathlib, sys
+from hermes_core.sandbox.portable._use import hold
+print(hold(pathlib.Path(sys.argv[1])), flush=True)
+input()
 """
 
 
@@ -118,6 +126,53 @@ def test_its_archive_is_always_the_same_and_works(parent: Path, tmp_path: Path) 
     assert "serve" in run(unpacked, str(unpacked / "hermes_sandboxd"), "--help")
 
 
+def test_what_nobody_uses_is_pruned(monkeypatch: pytest.MonkeyPatch, parent: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("HERMES_CACHE", str(tmp_path))
+    built = build_runtime(parent)
+    for name in ("old", "used", "young"):
+        shutil.copytree(built, tmp_path / "runtimes" / name)
+    for name in ("old", "used"):
+        os.utime(tmp_path / "runtimes" / name / "runtime.json", (0, 0))
+    (tmp_path / "runtimes" / "somebody's").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "runtimes" / "used")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as user:
+        assert user.stdout is not None
+        assert user.stdout.readline() == b"True\n"
+        os.utime(tmp_path / "runtimes" / "used" / "runtime.json", (0, 0))
+        told = prune("--dry-run")
+        assert told[0].startswith(f"would remove {there(tmp_path, 'old')} (")
+        assert told[1].startswith(f"kept {there(tmp_path, 'used')} (")
+        assert told[1].endswith(": in use")
+        assert [line.partition(" (")[0] for line in told[2:]] == [f"kept {there(tmp_path, 'young')}"]
+        assert prune()[0].startswith(f"removed {there(tmp_path, 'old')} (")
+        told = json.loads("\n".join(prune("--older-than", "0", "--json")))
+        assert [row["folder"] for row in told["removed"]] == [there(tmp_path, "young")]
+        assert [(row["folder"], row["in_use"]) for row in told["kept"]] == [(there(tmp_path, "used"), True)]
+        user.communicate(b"\n")
+    assert prune()[0].startswith(f"removed {there(tmp_path, 'used')} (")
+    assert prune() == ["nothing to remove"]
+    assert sorted(os.listdir(tmp_path / "runtimes")) == [".lock", "somebody's"]
+
+
+def test_what_this_process_uses_is_not_pruned(tmp_path: Path) -> None:
+    folder = build_runtime(tmp_path)
+    [found] = prune_runtimes(0, parent=tmp_path)
+    assert (found.folder, found.in_use, found.useless) == (folder, True, False)
+    assert folder.is_dir()
+    assert prune_runtimes(0, parent=tmp_path / "missing") == []
+
+
+def prune(*options: str) -> list[str]:
+    done = CliRunner().invoke(hermes, ["sandbox", "runtime", "prune", *options])
+    assert done.exit_code == 0, done.output
+    return done.output.splitlines()
+
+
+def there(folder: Path, name: str) -> str:
+    return str(folder / "runtimes" / name)
+
+
 def test_where_it_is_kept(monkeypatch: pytest.MonkeyPatch, parent: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     monkeypatch.delenv("HERMES_CACHE", raising=False)
@@ -144,8 +199,8 @@ def test_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert "archive" not in told
 
 
-def test_the_command_line_writes_an_archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, parent: Path) -> None:
-    monkeypatch.setenv("HERMES_CACHE", str(parent))
+def test_the_command_line_writes_an_archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HERMES_CACHE", str(tmp_path))
     archive = tmp_path / "runtime.tar.gz"
     command = ["sandbox", "runtime", "build", "--archive"]
     told = json.loads(CliRunner().invoke(hermes, [*command, str(archive), "--json"]).output)

@@ -29,7 +29,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.namespaces]
 
 
 def daemon_pids(backend: object) -> list[int]:
-    return [sandbox.pid for sandbox in backend._sandboxes if not sandbox.stopped]  # type: ignore[attr-defined]
+    assert isinstance(backend, LocalBackend)
+    return [sandbox.pid for sandbox in backend.sandboxes if sandbox.pid is not None]
 
 
 async def test_those_who_wait_are_served_in_order(rig: OpenRig) -> None:

@@ -6,9 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-import anyio
-
 from hermes_core._model_keeper import ModelKeeper
+from hermes_core.concurrency import background_tasks
 from hermes_core.execution import ExecutorConfig
 from hermes_core.observers import ObserverHub, WatchedBackend
 from hermes_core.sandbox import SlotSettings
@@ -69,7 +68,7 @@ async def started_engine(
             watched = await stack.enter_async_context(WatchedBackend(backend, hub))
             pool_class = catalogue.load("slot pool", settings.slot_pool)
             pool = await stack.enter_async_context(pool_class(watched, _pool_config(backend)))
-        tasks = await stack.enter_async_context(_cancelled_on_exit())
+        tasks = await stack.enter_async_context(background_tasks())
         yield Engine(hub, started_executor, pool, ModelKeeper(catalogue, tasks), tasks)
 
 
@@ -79,16 +78,3 @@ def _pool_config(backend: SandboxBackend) -> PoolConfig:
     config = backend.config
     limits = config.slot_limits() if isinstance(config, SlotSettings) else {}
     return PoolConfig(**{name: value for name, value in dict(config).items() if name in known}, limits=limits)
-
-
-@asynccontextmanager
-async def _cancelled_on_exit() -> AsyncGenerator[TaskGroup]:
-    """A task group for what lives as long as its owner: cancelled when the owner is left."""
-    tasks = anyio.create_task_group()
-    await tasks.__aenter__()
-    try:
-        yield tasks
-    finally:
-        tasks.cancel_scope.cancel()
-        # Without the body's exception, which a task group would wrap.
-        await tasks.__aexit__(None, None, None)

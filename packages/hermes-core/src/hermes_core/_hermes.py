@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Self
 
 from hermes_core._catalogue import Catalogue
 from hermes_core._engine import started_engine
+from hermes_core._profiles import resolve_profile
 from hermes_core.agent import Agent, LazyConversation
 from hermes_core.config import load_settings
-from hermes_core.exceptions import UnknownNameError, UsageError
+from hermes_core.exceptions import UsageError
 from hermes_core.execution import CallRequest, Slot, advertised
 from hermes_core.models import ConversationStart, Sampling
 from hermes_core.plugins import create_plugin_manager
@@ -389,24 +390,8 @@ class Hermes:
         engine = self._running
         if engine.pool is None:
             raise UsageError("this Hermes has no sandbox backend", hint='Hermes(backend="local")')
-        if request.profile is not None:
-            request = self._with_profile(request)
-        return Slot(await engine.pool.lease(request), engine.pool, engine.executor, self._tools)
-
-    def _with_profile(self, request: LeaseRequest) -> LeaseRequest:
-        name = request.profile or ""
-        profile = self._settings.profiles.get(name)
-        if profile is None:
-            raise UnknownNameError("profile", name, self._settings.profiles)
-        # Resolved here: a pool knows images and variables, not the names that the settings give them.
-        return replace(
-            request,
-            profile=None,
-            image=request.image or profile.image,
-            network="host" if "host" in (request.network, profile.network) else "none",
-            env={**profile.env, **request.env},
-            limits={**profile.limits, **request.limits},
-        )
+        resolved = resolve_profile(request, self._settings.profiles)
+        return Slot(await engine.pool.lease(resolved), engine.pool, engine.executor, self._tools)
 
     def _environment(self, environment: str | Environment, config: Mapping[str, object] | None) -> Environment:
         if isinstance(environment, str):

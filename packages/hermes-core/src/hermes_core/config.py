@@ -151,9 +151,12 @@ def configured(model: type[AnyModel], values: Mapping[str, object], *, what: str
         fault = error
     # From the command line a list or a mapping arrives as text: read what did not fit once more, as YAML.
     misfits = {str(e["loc"][0]) for e in fault.errors() if e["loc"] and isinstance(values.get(str(e["loc"][0])), str)}
+    read = {name: _from_yaml(values[name]) for name in misfits}
     try:
-        return model.model_validate({k: _from_yaml(v) if k in misfits else v for k, v in values.items()})
-    except ValidationError:
+        return model.model_validate({**values, **read})
+    except ValidationError as error:
+        if any(isinstance(value, list | dict) for value in read.values()):
+            fault = error  # of what is in it, and not that it is text
         raise ConfigError(f"{what}: {_first_fault(fault)}", hint=_fields_hint(model)) from None
 
 

@@ -13,6 +13,7 @@ import anyio
 import click
 import httpx
 
+from hermes_core.concurrency import background_tasks
 from hermes_core.exceptions import ModelUnreachableError
 from hermes_model_llamacpp._binary import BinaryServer
 from hermes_model_llamacpp._server import LlamaServer
@@ -86,20 +87,16 @@ async def serve_until_signal(serving: Serving) -> int:
     """
     before = serving.log.stat().st_size  # a log that is appended to
     received: list[int] = []
-    failed: list[Exception] = []
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_await_signal, tasks.cancel_scope, received)
-        if serving.verbose:
-            tasks.start_soon(_show_log, serving.log, before)
-        try:
+    try:
+        async with background_tasks() as tasks:
+            tasks.start_soon(_await_signal, tasks.cancel_scope, received)
+            if serving.verbose:
+                tasks.start_soon(_show_log, serving.log, before)
             await _serve(serving)
-        except Exception as error:
-            failed.append(error)  # kept apart from the task group, which would wrap it
-        tasks.cancel_scope.cancel()
-    if failed:
+    except Exception:
         if not serving.verbose:
             _say_last_lines(serving.log, before)
-        raise failed[0]
+        raise
     return 128 + received[0]
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import anyio
 import pytest
+from tests.process_tree import supervisors_of
 
 from hermes_core.default_plugins.local_backend import LocalBackend, LocalConfig
 from hermes_core.default_plugins.local_backend._sandbox import LocalSandbox
-from hermes_core.testing.contract import Check, ContractRig, contract_checks, open_rig, parameters
+from hermes_core.testing.contract import Check, ContractRig, contract_checks, open_rig, parameters, unseen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,17 +38,12 @@ def anyio_backend(case: tuple[Level, str]) -> str:
 
 
 async def kill_slots(sandbox: Sandbox) -> None:
-    """Kill the supervisors: the children of the zygote, which is the daemon's only child."""
+    """Kill the supervisors."""
     assert isinstance(sandbox, LocalSandbox)
     assert sandbox.pid is not None
-    for zygote in children(sandbox.pid):
-        for supervisor in children(zygote):
-            os.kill(supervisor, 9)
+    for supervisor in supervisors_of(sandbox.pid):
+        os.kill(supervisor, 9)
     await anyio.lowlevel.checkpoint()
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +61,5 @@ async def test_contract(check: Check, contract_rig: ContractRig) -> None:
 
 async def test_with_namespaces_everything_is_promised_and_seen(contract_rig: ContractRig) -> None:
     if contract_rig.level == "namespaces":
-        checks = contract_checks()
-        assert all("namespaces" in check.levels for check in checks)
-        assert not [need for check in checks for need in check.needs if contract_rig.missing(need)]
+        assert all("namespaces" in check.levels for check in contract_checks())
+        assert not unseen(contract_rig)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import click
 
+from hermes_core.concurrency import background_tasks
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -27,19 +29,10 @@ async def interruptible(work: Callable[[], Awaitable[Returned]], said: str) -> R
         work: What to do.
         said: What to tell at the first signal.
     """
-    ended: list[Returned | Exception] = []
-    async with anyio.create_task_group() as tasks:
+    async with background_tasks() as tasks:
         tasks.start_soon(_cancel_on_signal, tasks.cancel_scope, said)
-        try:
-            ended.append(await work())
-        except Exception as error:
-            ended.append(error)  # kept apart from the task group, which would wrap it
-        tasks.cancel_scope.cancel()
-    if not ended:
-        return None
-    if isinstance(ended[0], Exception):
-        raise ended[0]
-    return ended[0]
+        return await work()
+    return None
 
 
 async def _cancel_on_signal(scope: anyio.CancelScope, said: str) -> None:

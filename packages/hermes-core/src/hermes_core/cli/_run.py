@@ -95,14 +95,19 @@ async def _run(options: RunOptions, resume: bool, plugins: PluginManager) -> int
 
 
 async def _run_to_the_end(options: RunOptions, resume: bool, plugins: PluginManager, out: Path) -> Run:
+    from hermes_core._catalogue import Catalogue
     from hermes_core._hermes import Hermes
     from hermes_core.cli._progress import RunProgress
 
+    # Before the backend is got ready, which may build an image first.
+    catalogue = Catalogue(plugins)
+    environment = catalogue.environment(options.environment, options.environment_config)
+    model = catalogue.model(options.model, options.model_options)
     async with Hermes(backend=options.backend, backend_config=options.backend_config, plugins=plugins) as hermes:
         with RunProgress(hermes.pool_status) as progress:
             return await hermes.run(
-                options.environment,
-                model=options.model,
+                environment,
+                model=model,
                 tasks=options.tasks,
                 group_size=options.group_size,
                 concurrency=options.concurrency,
@@ -113,8 +118,6 @@ async def _run_to_the_end(options: RunOptions, resume: bool, plugins: PluginMana
                 limits=options.limits,
                 sampling=options.sampling,
                 deadline_s=options.deadline_s,
-                environment_config=options.environment_config,
-                model_config=options.model_options,
                 out=out,
                 resume=resume,
                 observers=[progress],

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hermes_core.cli._ages import age
 from hermes_core.cli._listings import as_json_option, show
 from hermes_core.cli._main import EXIT_INTERRUPTED
 from hermes_core.cli._sandbox_runtime import runtime
@@ -176,13 +176,4 @@ def _title(info: SandboxInfo) -> str:
 
 
 def _row(info: SandboxInfo) -> dict[str, object]:
-    return {**dataclasses.asdict(info), "age": _age(info.age_s)}
-
-
-def _age(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{math.floor(seconds / length)} {unit}"
-    return f"{math.floor(seconds)} s"
+    return {**dataclasses.asdict(info), "age": age(info.age_s)}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 import anyio
+
+from hermes_core.concurrency import background_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
@@ -64,8 +66,8 @@ class ObserverHub:
 
     async def __aenter__(self) -> Self:
         """Start the observers' tasks."""
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
+        self._life = AsyncExitStack()
+        self._tasks = await self._life.enter_async_context(background_tasks())
         for observer in self._observers:
             self._watch(observer)
         return self
@@ -77,9 +79,7 @@ class ObserverHub:
         try:
             await self._end(self._watches)
         finally:
-            self._tasks.cancel_scope.cancel()
-            # Without the body's exception, which a task group would wrap.
-            await self._tasks.__aexit__(None, None, None)
+            await self._life.aclose()
         for name, count in self.dropped.items():
             logger.warning("observer %s fell behind and lost %d events", name, count)
 

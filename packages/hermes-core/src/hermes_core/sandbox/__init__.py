@@ -19,7 +19,9 @@ from hermes_core.sandbox._isolation import (
     require_slots,
 )
 from hermes_core.sandbox._jobs import JobInfo, JobOutput
+from hermes_core.sandbox._missing_folders import MissingFolders
 from hermes_core.sandbox._passing_backend import PassingBackend
+from hermes_core.sandbox._process_sandbox import ProcessSandbox
 from hermes_core.sandbox._protocol import (
     Capabilities,
     NetworkPolicy,
@@ -33,6 +35,8 @@ from hermes_core.sandbox._runtime import Runtime, host_runtime
 from hermes_core.sandbox._slot_client import CommandOutcome, OpenedSlot, SlotClient
 from hermes_core.sandbox._slot_requests import MAX_OUTPUT_CAP, OUTPUT_CAP
 from hermes_core.sandbox._socket_stream import SocketStream, connect_tcp, connect_unix
+from hermes_core.sandbox._started import StartedSandboxes
+from hermes_core.sandbox._state_folder import check_private_folder, check_socket_path, default_state_folder
 
 if TYPE_CHECKING:
     from hermes_core.sandbox._settings import SlotSettings as SlotSettings
@@ -61,10 +65,12 @@ __all__ = [
     "Lifeline",
     "LimitValue",
     "Listing",
+    "MissingFolders",
     "NetworkPolicy",
     "OpenedSlot",
     "OutputCallback",
     "PassingBackend",
+    "ProcessSandbox",
     "ReadyLine",
     "Runtime",
     "Sandbox",
@@ -77,9 +83,13 @@ __all__ = [
     "SlotClient",
     "SlotSettings",
     "SocketStream",
+    "StartedSandboxes",
     "check_isolation",
+    "check_private_folder",
+    "check_socket_path",
     "connect_tcp",
     "connect_unix",
+    "default_state_folder",
     "fixed_runtime",
     "greet",
     "host_runtime",

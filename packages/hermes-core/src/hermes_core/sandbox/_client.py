@@ -53,6 +53,7 @@ class SandboxFacts:
         capacity: How many slots it hosts.
         limits: What it enforces, and how.
         obstacle: Why no slot can be opened there, in one line with a hint; None if slots can.
+        missing: Folders that slots were to have copies of if the image has them, and that it does not have.
     """
 
     daemon_id: str
@@ -61,6 +62,7 @@ class SandboxFacts:
     capacity: int
     limits: Mapping[str, Any] = field(default_factory=dict)
     obstacle: str | None = None
+    missing: tuple[str, ...] = ()
 
 
 class SandboxClient:
@@ -303,6 +305,7 @@ class SandboxClient:
             capacity=hello["capacity"],
             limits=hello.get("limits") or {},
             obstacle=hello.get("obstacle"),
+            missing=tuple(hello.get("missing") or ()),
         )
         if self._facts is not None:
             if facts.daemon_id != self._facts.daemon_id:

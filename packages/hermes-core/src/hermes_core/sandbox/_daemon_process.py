@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Self
 import anyio
 from anyio.streams.text import TextReceiveStream
 
+from hermes_core.exceptions import BackendUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,6 +27,8 @@ REFUSED_STATUS = 2
 LINES = 20
 LONGEST_LINE = 500
 LONGEST_READY_LINE = 1 << 16
+OWN = "hermes-sandboxd: "
+"""Begins what a daemon says itself."""
 
 _logger = logging.getLogger(__name__)
 
@@ -51,6 +55,14 @@ class LastWords:
     def after_colon(self) -> str:
         """The last one, to be put behind a sentence; empty if there is none."""
         return f": {self._lines[-1]}" if self._lines else ""
+
+    @property
+    def refusal(self) -> BackendUnavailableError | None:
+        """Why the daemon cannot work with what it was given, if that is what it said last."""
+        if not self._lines or not self._lines[-1].startswith(OWN):
+            return None
+        reason, _, hint = self._lines[-1].removeprefix(OWN).partition("; ")
+        return BackendUnavailableError(reason, hint=hint or None)
 
     def feed(self, text: str) -> None:
         """Take what was written, in pieces of any size."""
@@ -87,17 +99,19 @@ class ReadyLine:
         pid: Of the daemon, where it runs.
         isolation: The level of its slots.
         obstacle: Why it can open none, or None.
+        missing: Folders that slots were to have copies of if the image has them, and that it does not have.
     """
 
     pid: int
     isolation: str
     obstacle: str | None
+    missing: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, line: bytes) -> Self:
         """Read it."""
         said = json.loads(line)
-        return cls(said["pid"], said["isolation"], said["obstacle"])
+        return cls(said["pid"], said["isolation"], said["obstacle"], tuple(said["missing"]))
 
     @classmethod
     async def receive(cls, stdout: ByteReceiveStream) -> Self | None:

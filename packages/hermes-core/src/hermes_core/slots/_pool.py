@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
+from contextlib import AsyncExitStack
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Self, cast
 import anyio
 from anyio import Event
 
+from hermes_core.concurrency import background_tasks
 from hermes_core.exceptions import (
     ConfigError,
     HermesError,
@@ -87,8 +89,8 @@ class DefaultSlotPool:
 
     async def __aenter__(self) -> Self:
         """Start the pool's own tasks, and what it always has of sandboxes; others start on demand."""
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
+        self._life = AsyncExitStack()
+        self._tasks = await self._life.enter_async_context(background_tasks())
         self._open = True
         self._tasks.start_soon(self._tend)
         self._pump()
@@ -100,9 +102,7 @@ class DefaultSlotPool:
         """Stop every sandbox, whatever is still leased."""
         self._open = False
         self._refuse(self._ledger.refuse(), lambda: LeaseStateError("the slot pool was closed"))
-        self._tasks.cancel_scope.cancel()  # the task of each sandbox stops it on its way out
-        # Without the body's exception, which a task group would wrap.
-        await self._tasks.__aexit__(None, None, None)
+        await self._life.aclose()  # the task of each sandbox stops it on its way out
         for lease in list(self._leases):
             self._end(lease)
 

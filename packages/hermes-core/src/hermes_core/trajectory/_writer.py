@@ -6,12 +6,14 @@ import fcntl
 import json
 import os
 import threading
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.to_thread
 
+from hermes_core.concurrency import background_tasks
 from hermes_core.exceptions import RunDirectoryError
 from hermes_core.trajectory._codec import encode_line, to_dict
 
@@ -94,9 +96,9 @@ class TrajectoryWriter:
 
     async def __aenter__(self) -> Self:
         """Start to commit."""
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._commit_batches)
+        self._life = AsyncExitStack()
+        tasks = await self._life.enter_async_context(background_tasks())
+        tasks.start_soon(self._commit_batches)
         return self
 
     async def __aexit__(
@@ -104,10 +106,8 @@ class TrajectoryWriter:
     ) -> None:
         """Make durable what was handed over, and close the file."""
         self._open = False
-        self._tasks.cancel_scope.cancel()
         try:
-            # Without the body's exception, which a task group would wrap.
-            await self._tasks.__aexit__(None, None, None)
+            await self._life.aclose()
         finally:
             # In this thread: nothing can cancel it, and it is the last thing that is waited for.
             batch = self._take()

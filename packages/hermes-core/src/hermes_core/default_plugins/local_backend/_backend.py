@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, ClassVar, Self
 
-import anyio
 from anyio import to_thread
 
+from hermes_core.concurrency import background_tasks
 from hermes_core.default_plugins.local_backend._config import LocalConfig
 from hermes_core.default_plugins.local_backend._sandbox import LocalSandbox
 from hermes_core.default_plugins.local_backend._state import (
@@ -18,8 +19,8 @@ from hermes_core.default_plugins.local_backend._state import (
     state_root,
     sweep,
 )
-from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
-from hermes_core.sandbox import ISOLATION_LEVELS, Capabilities, check_isolation, require_slots
+from hermes_core.exceptions import BackendUnavailableError
+from hermes_core.sandbox import ISOLATION_LEVELS, Capabilities, StartedSandboxes, check_isolation, require_slots
 from hermes_sandboxd import check_namespaces, choose_isolation, find_bubblewrap
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class LocalBackend:
         self._config = config or LocalConfig()
         self._root: Path | None = None
         self._bubblewrap: str | None = None
-        self._sandboxes: set[LocalSandbox] = set()
+        self._sandboxes = StartedSandboxes[LocalSandbox]("daemon", START_S)
 
     @property
     def config(self) -> LocalConfig:
@@ -68,7 +69,7 @@ class LocalBackend:
     @property
     def sandboxes(self) -> tuple[LocalSandbox, ...]:
         """The daemons that were started and not stopped."""
-        return tuple(sandbox for sandbox in self._sandboxes if not sandbox.stopped)
+        return tuple(self._sandboxes)
 
     async def __aenter__(self) -> Self:
         """See that slots of the wanted isolation level can be had here.
@@ -87,8 +88,9 @@ class LocalBackend:
             )
         self._root = state_root(self._config.state_dir)
         await to_thread.run_sync(sweep, self._root)
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
+        self._life = AsyncExitStack()
+        self._tasks = await self._life.enter_async_context(background_tasks())
+        self._life.push_async_callback(self._sandboxes.stop_all)
         return self
 
     def _choose_isolation(self) -> Isolation:
@@ -101,14 +103,7 @@ class LocalBackend:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop every daemon that was started and not stopped."""
-        for sandbox in self._sandboxes:
-            sandbox.cut()  # all of them, before anything is waited for
-        with anyio.CancelScope(shield=True):
-            for sandbox in list(self._sandboxes):
-                await sandbox.stop()
-        self._tasks.cancel_scope.cancel()
-        # Without the body's exception, which a task group would wrap.
-        await self._tasks.__aexit__(None, None, None)
+        await self._life.aclose()
 
     async def start(self, spec: SandboxSpec, owner: str, name: str) -> Sandbox:
         """Start one daemon; cancelling leaves nothing behind."""
@@ -116,19 +111,10 @@ class LocalBackend:
             raise BackendUnavailableError("the local backend was not entered")
         folder = folder_of(self._root, owner, name)
         sandbox = LocalSandbox(name, spec.slots, folder)
-        self._sandboxes = {known for known in self._sandboxes if not known.stopped}
-        self._sandboxes.add(sandbox)
-        try:
-            with anyio.fail_after(START_S):
-                await sandbox.spawn(self._bubblewrap, self._config.isolation)
-                self._tasks.start_soon(sandbox.drain)
-                await sandbox.wait_ready()
-        except TimeoutError:
-            await sandbox.stop()
-            raise SandboxLostError(f"the daemon of sandbox {name} did not come up within {START_S:g} s") from None
-        except BaseException:
-            await sandbox.stop()
-            raise
+        async with self._sandboxes.starting(sandbox):
+            await sandbox.spawn(self._bubblewrap, self._config.isolation)
+            self._tasks.start_soon(sandbox.drain)
+            await sandbox.wait_ready()
         return sandbox
 
     async def list(self, owner: str | None = None) -> Sequence[SandboxInfo]:

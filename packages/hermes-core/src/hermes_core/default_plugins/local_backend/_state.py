@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import socket
-import stat
-import tempfile
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hermes_core.exceptions import BackendUnavailableError, ConfigError
-from hermes_core.sandbox import SandboxInfo
-from hermes_sandboxd import remove_abandoned, remove_tree
+from hermes_core.exceptions import BackendUnavailableError
+from hermes_core.sandbox import SandboxInfo, check_private_folder, check_socket_path, default_state_folder
+from hermes_sandboxd import list_sandboxes, remove_sandbox
 
 if TYPE_CHECKING:
-    from hermes_core.sandbox import SandboxState
+    from pathlib import Path
 
 __all__ = ["LOCK", "clean_up", "existing_root", "folder_of", "inspect", "socket_of", "state_root", "sweep"]
 
@@ -26,11 +20,6 @@ LOCK = ".hermes-sandboxd"
 
 SEPARATOR = "~"
 SOCKET_SUFFIX = ".sock"
-LONGEST_SOCKET_PATH = 107
-LONGEST_DEFAULT = 40
-"""A folder that nobody named must leave room for the names of sockets below it."""
-
-YOUNG_S = 60.0
 
 _logger = logging.getLogger(__name__)
 
@@ -44,13 +33,12 @@ def state_root(configured: Path | None) -> Path:
     root = _root(configured)
     try:
         root.mkdir(mode=0o711, parents=configured is not None, exist_ok=True)
-        facts = root.lstat()
+        check_private_folder(root)
     except OSError as error:
         raise BackendUnavailableError(
             f"the state folder {root} cannot be made: {error.strerror}",
             hint="choose another: -B state_dir=FOLDER",
         ) from error
-    _check_ours(root, facts)
     return root
 
 
@@ -62,23 +50,14 @@ def existing_root(configured: Path | None) -> Path | None:
     """
     root = _root(configured)
     try:
-        facts = root.lstat()
+        check_private_folder(root)
     except OSError:
         return None
-    _check_ours(root, facts)
     return root
 
 
 def _root(configured: Path | None) -> Path:
-    return configured.absolute() if configured is not None else _default_root()
-
-
-def _check_ours(root: Path, facts: os.stat_result) -> None:
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
-        raise BackendUnavailableError(
-            f"the state folder {root} is not a folder that only this user can write",
-            hint="choose another: -B state_dir=FOLDER",
-        )
+    return configured.absolute() if configured is not None else default_state_folder("hermes")
 
 
 def folder_of(root: Path, owner: str, name: str) -> Path:
@@ -88,10 +67,7 @@ def folder_of(root: Path, owner: str, name: str) -> Path:
         ConfigError: No socket can have so long a path.
     """
     folder = root / f"{owner}{SEPARATOR}{name}"
-    if len(os.fsencode(socket_of(folder))) > LONGEST_SOCKET_PATH:
-        raise ConfigError(
-            f"the state folder {root} has too long a path for a socket", hint="choose a shorter state_dir"
-        )
+    check_socket_path(socket_of(folder), root)
     return folder
 
 
@@ -102,18 +78,13 @@ def socket_of(folder: Path) -> Path:
 
 def inspect(root: Path, owner: str | None) -> list[SandboxInfo]:
     """Return the sandboxes of an owner, or of everyone, by their state folders and sockets."""
-    found = []
-    for folder in _folders(root):
-        its_owner, _, name = folder.name.rpartition(SEPARATOR)
-        if owner in (None, its_owner) and (seen := _look(folder)) is not None:
-            found.append(SandboxInfo(name, its_owner, *seen))
-    return found
+    return [SandboxInfo(*facts) for facts in list_sandboxes(os.fspath(root)) if owner in (None, facts.owner)]
 
 
 def clean_up(root: Path, owner: str | None) -> list[SandboxInfo]:
     """Remove what no process is left of, of an owner or of everyone; return what was removed."""
     left = [info for info in inspect(root, owner) if info.state == "left behind"]
-    return [info for info in left if _remove(folder_of(root, info.owner, info.name))]
+    return [info for info in left if _remove(root / f"{info.owner}{SEPARATOR}{info.name}")]
 
 
 def sweep(root: Path) -> None:
@@ -121,84 +92,14 @@ def sweep(root: Path) -> None:
 
     Folders with a lock, which may be large, are swept by the next daemon.
     """
-    for folder in _folders(root):
-        seen = _look(folder)
-        if seen is not None and seen[0] == "left behind" and not (folder / LOCK).exists():
-            _remove(folder)
-
-
-def _folders(root: Path) -> list[Path]:
-    """The state folders of all sandboxes of which a folder or a socket is there."""
-    names = {name.removesuffix(SOCKET_SUFFIX) for name in os.listdir(root) if SEPARATOR in name}
-    return [root / name for name in sorted(names)]
-
-
-def _look(folder: Path) -> tuple[SandboxState, float] | None:
-    """The state and the age of a sandbox; None if it is gone, or somebody else's."""
-    for path in (folder / LOCK, folder, socket_of(folder)):
-        try:
-            facts = path.lstat()
-        except OSError:
-            continue
-        if facts.st_uid != os.geteuid():
-            return None
-        age_s = max(0.0, time.time() - facts.st_mtime)
-        if path.name == LOCK:
-            return ("running" if _is_locked(path) else "left behind"), age_s
-        # A daemon listens, makes its folder and locks it, in this order, and removes its folder last.
-        young = age_s < YOUNG_S or (stat.S_ISSOCK(facts.st_mode) and _is_answered(path))
-        return ("starting" if young else "left behind"), age_s
-    return None
+    for facts in list_sandboxes(os.fspath(root)):
+        if facts.state == "left behind" and not (root / facts.title / LOCK).exists():
+            _remove(root / facts.title)
 
 
 def _remove(folder: Path) -> bool:
-    """Remove a state folder, with or without a lock, and its socket; say whether nothing is left."""
-    path = os.fspath(folder)
     try:
-        if not remove_abandoned(path) and folder.exists():
-            if (folder / LOCK).exists():
-                return False  # somebody else is at it
-            remove_tree(path)
-        socket_of(folder).unlink(missing_ok=True)
+        return remove_sandbox(os.fspath(folder))
     except OSError as error:
         _logger.warning("%s is left: %s", folder, error)
         return False
-    return True
-
-
-def _default_root() -> Path:
-    if os.geteuid() == 0:
-        return Path("/run/hermes")  # every user can pass, which the users of the slots must
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.access(runtime, os.W_OK) and len(runtime) <= LONGEST_DEFAULT:
-        return Path(runtime) / "hermes"
-    temporary = tempfile.gettempdir()
-    if len(temporary) > LONGEST_DEFAULT:
-        temporary = "/tmp"  # sockets need short paths, and some tools set deep temporary folders
-    return Path(temporary) / f"hermes-{os.geteuid()}"
-
-
-def _is_answered(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(os.fspath(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except BlockingIOError:
-            return True  # somebody listens, and is busy
-    return True
-
-
-def _is_locked(lock: Path) -> bool:
-    try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

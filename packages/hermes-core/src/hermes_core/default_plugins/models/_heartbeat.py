@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from hermes_core.concurrency import background_tasks
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -27,18 +29,9 @@ async def with_heartbeat(wait: Callable[[], Awaitable[T]], every_s: float, what:
     """
     if not every_s:
         return await wait()
-    results: list[T] = []
-    errors: list[Exception] = []
-    async with anyio.create_task_group() as tasks:
+    async with background_tasks() as tasks:
         tasks.start_soon(_beat, every_s, what)
-        try:
-            results.append(await wait())
-        except Exception as error:
-            errors.append(error)  # raised below: the task group would wrap it
-        tasks.cancel_scope.cancel()
-    if errors:
-        raise errors[0]
-    return results[0]
+        return await wait()
 
 
 async def _beat(every_s: float, what: str) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from hermes_core.exceptions import BackendUnavailableError
 from hermes_core.sandbox._runtime import Runtime
 from hermes_core.sandbox.portable._contents import BUBBLEWRAP, LIBRARIES, LOADER, PACKAGE, PYTHON, collect
+from hermes_core.sandbox.portable._use import hold
 from hermes_sandboxd import MANIFEST
 
 if TYPE_CHECKING:
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
 
     from hermes_core.sandbox.portable._contents import Contents
 
-__all__ = ["RUNTIME_INSIDE", "build_runtime", "fixed_runtime", "portable_runtime", "runtime_of", "runtimes_folder"]
+__all__ = [
+    "RUNTIME_INSIDE",
+    "UNFINISHED",
+    "alone",
+    "build_runtime",
+    "fixed_runtime",
+    "portable_runtime",
+    "runtime_of",
+    "runtimes_folder",
+]
 
 RUNTIME_INSIDE = "/opt/hermes"
 """Where the folder is mounted inside a sandbox, unless a backend chooses otherwise."""
@@ -80,7 +90,8 @@ def runtimes_folder() -> Path:
 def build_runtime(parent: Path | None = None) -> Path:
     """Return the runtime folder of this interpreter and this version of the daemon, built if it is not there yet.
 
-    It is named for what went in, so that an update makes another one, and never changes once it has its name.
+    It is named for what went in, so that an update makes another one, and never changes once it has its name. It is
+    kept from being pruned until this process ends.
 
     Args:
         parent: Where it is kept; `runtimes_folder()` if None.
@@ -91,13 +102,14 @@ def build_runtime(parent: Path | None = None) -> Path:
     parent = parent or runtimes_folder()
     contents = collect()
     folder = parent / contents.digest
-    if folder.is_dir():
-        return folder
     try:
+        if hold(folder):
+            return folder
         parent.mkdir(parents=True, exist_ok=True)
-        with _locked(parent):
-            if not folder.is_dir():
+        with alone(parent):
+            if not hold(folder):
                 _build(contents, folder)
+                hold(folder)
     except OSError as error:
         raise BackendUnavailableError(
             f"the runtime folder {folder} cannot be built: {error.strerror or error}",
@@ -107,8 +119,8 @@ def build_runtime(parent: Path | None = None) -> Path:
 
 
 @contextmanager
-def _locked(parent: Path) -> Iterator[None]:
-    """Be the only one who builds; what a builder left that was killed is removed."""
+def alone(parent: Path) -> Iterator[None]:
+    """Be the only one who builds or removes; what somebody left who was killed is removed."""
     with (parent / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for path in parent.glob(UNFINISHED + "*"):

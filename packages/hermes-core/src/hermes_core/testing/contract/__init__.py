@@ -6,7 +6,7 @@ pytest, but for `parameters`.
 
 from hermes_core.testing.contract._check import ALL_LEVELS, Check, CheckFunction, Level, Need, NotPromised, check
 from hermes_core.testing.contract._rig import ContractRig, KillSlots, PrivatePool, open_rig
-from hermes_core.testing.contract._suite import contract_checks, parameters
+from hermes_core.testing.contract._suite import contract_checks, parameters, unseen
 
 __all__ = [
     "ALL_LEVELS",
@@ -22,4 +22,5 @@ __all__ = [
     "contract_checks",
     "open_rig",
     "parameters",
+    "unseen",
 ]

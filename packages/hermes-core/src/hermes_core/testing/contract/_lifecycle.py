@@ -38,7 +38,8 @@ echo "[host]"; uname -n
 echo "[limits]"; cat /proc/self/limits
 echo "[descriptors]"; for fd in 0 1 2 3 4 5 6 7 8 9; do test -e /proc/$$/fd/$fd && echo $fd; done
 echo "[files]"; find . "$HOME" "${TMPDIR:-/tmp}" -exec stat -c '%A %u %g %n' {} +
-echo "[status]"; grep -E '^(Cap|Sig|NoNewPrivs|Seccomp|Groups|Cpus_allowed_list)' /proc/self/status
+# Of SigQ all processes of a user have a share.
+echo "[status]"; grep -E '^(Cap|Sig[^Q]|NoNewPrivs|Seccomp|Groups|Cpus_allowed_list)' /proc/self/status
 echo "[oom]"; cat /proc/self/oom_score_adj
 """
 STATE_OF_NAMESPACES = """

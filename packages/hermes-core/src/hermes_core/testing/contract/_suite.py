@@ -24,7 +24,10 @@ from hermes_core.testing.contract._check import Check
 if TYPE_CHECKING:
     from _pytest.mark import ParameterSet
 
-__all__ = ["contract_checks", "parameters"]
+    from hermes_core.testing.contract._check import Need
+    from hermes_core.testing.contract._rig import ContractRig
+
+__all__ = ["contract_checks", "parameters", "unseen"]
 
 _THEMES = (
     _commands,
@@ -53,3 +56,9 @@ def parameters() -> list[ParameterSet]:
     import pytest
 
     return [pytest.param(each, id=each.id) for each in contract_checks()]
+
+
+def unseen(rig: ContractRig) -> dict[Need, str]:
+    """Return what checks need and a rig does not have, each with why: whether these promises are kept is not seen."""
+    needs = {need for check in contract_checks() for need in check.needs}
+    return {need: why for need in needs if (why := rig.missing(need)) is not None}
