@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 import uuid
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anyio
-import docker
 import pytest
+from tests.docker_images import engine_client, reference_image
 
 from hermes_backend_docker import DockerBackend, DockerConfig
-from hermes_backend_docker._engine import Engine
-from hermes_backend_docker._images import Images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,21 +20,13 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def reference(docker_base: str) -> str:
     """The reference image."""
-
-    async def find() -> str:
-        config = DockerConfig(base_image=docker_base)
-        async with Engine() as engine:
-            return (await Images(engine, config).find(None)).id
-
-    with (Path(tempfile.gettempdir()) / "hermes-test-reference.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return anyio.run(find)
+    return reference_image(docker_base)
 
 
 @pytest.fixture
 def client(docker_base: str) -> Iterator[Any]:
     """The SDK's client, to look at the engine and to meddle with it."""
-    with closing(docker.APIClient(version="auto", **docker.utils.kwargs_from_env())) as client:
+    with engine_client() as client:
         yield client
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import docker
 import pytest
 from anyio import to_thread
+from tests.process_tree import supervisors_of
 
 from hermes_backend_docker import DockerBackend, DockerConfig
 from hermes_backend_docker._sandbox import DockerSandbox
-from hermes_core.testing.contract import Check, ContractRig, contract_checks, open_rig, parameters
+from hermes_core.testing.contract import Check, ContractRig, open_rig, parameters, unseen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,22 +36,17 @@ def anyio_backend(case: tuple[Level, str]) -> str:
 
 
 async def kill_slots(sandbox: Sandbox) -> None:
-    """Kill the supervisors: children of the zygote, which is the only child of the daemon, the container's PID 1."""
+    """Kill the supervisors."""
     assert isinstance(sandbox, DockerSandbox)
     await to_thread.run_sync(kill_supervisors, sandbox.title)
 
 
 def kill_supervisors(title: str) -> None:
     client = docker.APIClient(version="auto")
-    daemon = client.inspect_container(title)["State"]["Pid"]
+    daemon = client.inspect_container(title)["State"]["Pid"]  # the container's PID 1
     client.close()
-    for zygote in children(daemon):
-        for supervisor in children(zygote):
-            os.kill(supervisor, 9)
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    for supervisor in supervisors_of(daemon):
+        os.kill(supervisor, 9)
 
 
 @pytest.fixture(scope="module")
@@ -71,5 +66,4 @@ async def test_contract(check: Check, contract_rig: ContractRig) -> None:
 
 async def test_with_namespaces_everything_is_promised_and_seen(contract_rig: ContractRig) -> None:
     if contract_rig.level == "namespaces" and os.geteuid() == 0:
-        needs = {need for check in contract_checks() for need in check.needs}
-        assert not {need: why for need in needs if (why := contract_rig.missing(need))}
+        assert not unseen(contract_rig)

@@ -66,7 +66,9 @@ async def test_an_image_of_nothing_but_busybox(make: Callable[..., DockerBackend
         assert (await slot.exec("cat file; wc -c < file")).stdout == "content7\n"
 
 
-async def test_folders_of_an_image_that_slots_may_change(make: Callable[..., DockerBackend], folder: Path) -> None:
+async def test_folders_of_an_image_that_slots_may_change(
+    make: Callable[..., DockerBackend], folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     backend = make(writable=["/testbed", "/not-there"], slots_per_sandbox=2)
     image = f"dockerfile:{folder}"
     async with Hermes(backend=backend) as hermes, hermes.lease(image=image) as one, hermes.lease(image=image) as two:
@@ -77,6 +79,16 @@ async def test_folders_of_an_image_that_slots_may_change(make: Callable[..., Doc
         assert (await two.exec("cat /testbed/code.txt")).stdout == (folder / "code.txt").read_text()
         graded = await one.grade()
         assert (await graded.exec("cat /testbed/code.txt")).stdout == "mine\n"
+    said = [record.getMessage() for record in caplog.records if "/not-there" in record.getMessage()]
+    assert said == [f"slots have no copy of /not-there where the image has no such folder, as in {image}"]
+
+
+@pytest.mark.parametrize("wrong", ["/not-there", "/etc"])
+async def test_a_folder_that_slots_cannot_change_is_refused(make: Callable[..., DockerBackend], wrong: str) -> None:
+    async with Hermes(backend=make(writable=[wrong])) as hermes:
+        with pytest.raises(BackendUnavailableError, match=f"^{wrong}: ") as raised:
+            await hermes.acquire()
+    assert wrong == "/etc" or "`writable`" in str(raised.value.hint)
 
 
 async def test_an_image_is_built_once_for_the_same_content(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-import uuid
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from docker import errors
+from tests.docker_images import unused_tag
 
 from hermes_backend_docker import build_missing
 from hermes_backend_docker._building import BuildFailedError
@@ -35,13 +33,8 @@ print(anyio.run(lambda: build_missing(sys.argv[1], dockerfile=Path(sys.argv[2]))
 @pytest.fixture
 def tag(client: Any, tmp_path: Path) -> Iterator[str]:
     """A tag that the engine does not have; images of the test are removed afterwards."""
-    name = f"hermes-test-{uuid.uuid4().hex[:8]}:local"
-    yield name
-    with suppress(errors.ImageNotFound):
-        client.remove_image(name)
-    for image in client.images(filters={"label": f"hermes.test={tmp_path}"}):
-        with suppress(errors.APIError):
-            client.remove_image(image["Id"], force=True)
+    with unused_tag(client, f"hermes.test={tmp_path}") as name:
+        yield name
 
 
 @pytest.fixture

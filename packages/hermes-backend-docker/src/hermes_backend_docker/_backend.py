@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, ClassVar, Self
 
-import anyio
 from anyio import to_thread
 
 from hermes_backend_docker._config import DockerConfig
@@ -16,8 +16,16 @@ from hermes_backend_docker._images import Images
 from hermes_backend_docker._places import PlaceName, Places
 from hermes_backend_docker._sandbox import DockerSandbox
 from hermes_backend_docker._upkeep import clean_up, inspect
+from hermes_core.concurrency import background_tasks
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
-from hermes_core.sandbox import ISOLATION_LEVELS, Capabilities, check_isolation, portable_runtime
+from hermes_core.sandbox import (
+    ISOLATION_LEVELS,
+    Capabilities,
+    MissingFolders,
+    StartedSandboxes,
+    check_isolation,
+    portable_runtime,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,8 +56,9 @@ class DockerBackend:
     def __init__(self, config: DockerConfig | None = None) -> None:
         self._config = config or DockerConfig()
         self._engine: Engine | None = None
-        self._sandboxes: set[DockerSandbox] = set()
+        self._sandboxes = StartedSandboxes[DockerSandbox]("container", START_S)
         self._warned = False
+        self._missing = MissingFolders()
 
     @property
     def config(self) -> DockerConfig:
@@ -70,7 +79,7 @@ class DockerBackend:
     @property
     def sandboxes(self) -> tuple[DockerSandbox, ...]:
         """The containers that were started and not stopped."""
-        return tuple(sandbox for sandbox in self._sandboxes if not sandbox.stopped)
+        return tuple(self._sandboxes)
 
     async def __aenter__(self) -> Self:
         """Connect to the engine, remove what killed processes left, and see that there is the image that was named.
@@ -86,35 +95,25 @@ class DockerBackend:
                 f"the Docker engine at {engine.address} is not on this machine, and its sockets cannot be reached",
                 hint="run Hermes on the engine's machine",
             )
-        await engine.__aenter__()
-        try:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(engine)
             await clean_up(engine, self._places, None, everywhere=False)
             self._images = Images(engine, self._config)
             if self._config.image is not None:
                 await self._images.find(self._config.image)
             await self._images.prebuild(self._config.prebuild)
-        except BaseException:
-            await engine.__aexit__(None, None, None)
-            raise
-        self._engine = engine
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
+            self._tasks = await stack.enter_async_context(background_tasks())
+            stack.push_async_callback(self._sandboxes.stop_all)
+            self._engine = engine
+            self._life = stack.pop_all()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop every container that was started and not stopped."""
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as stopping:
-                for sandbox in self._sandboxes:  # those too that somebody else stops: they are waited for
-                    stopping.start_soon(sandbox.stop)
-        self._tasks.cancel_scope.cancel()
-        # Without the body's exception, which a task group would wrap.
-        await self._tasks.__aexit__(None, None, None)
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.__aexit__(None, None, None)
+        await self._life.aclose()
+        self._engine = None
 
     async def start(self, spec: SandboxSpec, owner: str, name: str) -> Sandbox:
         """Start one container; cancelling leaves nothing behind."""
@@ -122,20 +121,13 @@ class DockerBackend:
             raise BackendUnavailableError("the docker backend was not entered")
         image = await self._image(spec)
         alone = self._config.image_per_task and spec.image is not None
-        sandbox = self._plan(self._engine, image, PlaceName(owner, name), 1 if alone else spec.slots)
-        self._sandboxes = {known for known in self._sandboxes if not known.stopped}
-        self._sandboxes.add(sandbox)
-        try:
-            with anyio.fail_after(START_S):
-                await sandbox.launch()
-                self._tasks.start_soon(sandbox.drain)
-                self._look_at(await sandbox.wait_ready())
-        except TimeoutError:
-            await sandbox.stop()
-            raise SandboxLostError(f"the container of sandbox {name} did not come up within {START_S:g} s") from None
-        except BaseException:
-            await sandbox.stop()
-            raise
+        sandbox = self._plan(self._engine, image, spec.image, PlaceName(owner, name), 1 if alone else spec.slots)
+        async with self._sandboxes.starting(sandbox):
+            await sandbox.launch()
+            self._tasks.start_soon(sandbox.drain)
+            ready = await sandbox.wait_ready()
+            self._look_at(ready.isolation)
+            self._missing.warn(ready.missing, spec.image)
         return sandbox
 
     async def _image(self, spec: SandboxSpec) -> Image:
@@ -147,13 +139,13 @@ class DockerBackend:
             # One task's trouble, and no reason to refuse the others.
             raise SandboxLostError(error.message, hint=error.hint) from error
 
-    def _plan(self, engine: Engine, image: Image, name: PlaceName, slots: int) -> DockerSandbox:
+    def _plan(self, engine: Engine, image: Image, asked_for: str | None, name: PlaceName, slots: int) -> DockerSandbox:
         user = None if self._config.user is None else int(self._config.user.partition(":")[0])
         place = self._places.claim(name, user)
         return DockerSandbox(
             engine,
             ContainerPlan(
-                name, title_of(name), image, slots, place, self._places.identity, self._runtime, self._config
+                name, title_of(name), image, asked_for, slots, place, self._places.identity, self._runtime, self._config
             ),
         )
 

@@ -44,8 +44,8 @@ class DockerConfig(SlotSettings):
     is said, and fails the tasks that need it."""
 
     writable: tuple[Folder, ...] = ()
-    """Folders of the image, such as `/testbed`, of which every slot gets a copy that it may change, if the image has
-    them. A copy is made for each lease, and counts as part of the workspace."""
+    """Folders of the image, such as `/testbed`, of which every slot gets a copy that it may change. A copy is made for
+    each lease, and counts as part of the workspace. `image` must have them; of tasks' own images those that do."""
 
     slots_per_sandbox: Annotated[int, Field(ge=1, le=1024)] = 16
     """Slots of one container."""

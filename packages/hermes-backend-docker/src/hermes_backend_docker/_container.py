@@ -40,11 +40,9 @@ CONFINEMENT = ("seccomp=unconfined", "apparmor=unconfined", "label=disable", "no
 DROPPED = ("AUDIT_WRITE", "FSETID", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SYS_CHROOT")
 """Of the capabilities that Docker gives to root, those that the daemon has no use for."""
 LOADER_VARIABLES = ("LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD")
-"""Meant for programs of the image, and harmful to the daemon's."""
+"""Meant for programs of the image, and harmful to the daemon's: only slots have them."""
 GPU_DEVICES = ("/dev/nvidia*", "/dev/dri", "/dev/dxg")
 """What the engine puts into a container for a GPU."""
-OWN_VARIABLES = frozenset(("HOME", "HOSTNAME", "LOGNAME", "OLDPWD", "PWD", "SHELL", "SHLVL", "TERM", "TMPDIR", "USER"))
-"""Variables of an image that are something else in a slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,7 @@ class ContainerPlan:
         name: Whose sandbox it is, and which.
         title: The container's name on the engine.
         image: What it runs.
+        asked_for: The image's name, if it is that of whoever leases, and not the configured one.
         slots: How many slots it hosts.
         place: Where its socket will be, on this machine.
         place_identity: Which machine and user that is.
@@ -65,6 +64,7 @@ class ContainerPlan:
     name: PlaceName
     title: str
     image: Image
+    asked_for: str | None
     slots: int
     place: Place
     place_identity: str
@@ -89,6 +89,7 @@ def create(client: Any, plan: ContainerPlan) -> None:  # noqa: ANN401 - the SDK 
         working_dir="/",
         healthcheck={"test": ["NONE"]},
         environment=dict.fromkeys(set(LOADER_VARIABLES) & plan.image.environment.keys()),
+        use_config_proxy=False,  # what slots have would depend on who starts them
         labels={LABEL_OWNER: plan.name.owner, LABEL_NAME: plan.name.name, LABEL_PLACE: plan.place_identity},
         host_config=_host_config(client, plan),
     )
@@ -112,7 +113,7 @@ def remove(client: Any, title: str) -> None:  # noqa: ANN401 - the SDK has no ty
 
 
 def _command(plan: ContainerPlan) -> list[str]:
-    variables = {name: text for name, text in plan.image.environment.items() if name not in OWN_VARIABLES}
+    kept = {name: text for name, text in plan.image.environment.items() if name in LOADER_VARIABLES}
     return daemon_arguments(
         command=plan.runtime.arguments,
         root="image",
@@ -121,8 +122,11 @@ def _command(plan: ContainerPlan) -> list[str]:
         capacity=plan.slots,
         lifeline_fd=STDIN,
         isolation=plan.config.isolation,
-        slot_env=variables,
-        writable=plan.config.writable,
+        image_env=True,
+        slot_env=kept,
+        # One setting for many images, when they are the tasks': not all have the same folders.
+        writable=plan.config.writable if plan.asked_for is None else (),
+        writable_if_there=plan.config.writable if plan.asked_for is not None else (),
         devices=(*plan.config.devices, *(GPU_DEVICES if plan.config.gpus is not None else ())),
         # The socket is this user's, whoever the daemon is: nobody else in the container can use it.
         socket_user=os.geteuid() if plan.config.user is None and os.geteuid() != 0 else None,

@@ -9,17 +9,16 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import stat
-import tempfile
 import uuid
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hermes_core.exceptions import BackendUnavailableError, ConfigError
+from hermes_core.sandbox import check_private_folder, check_socket_path, default_state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["Place", "PlaceName", "Places"]
 
@@ -27,9 +26,6 @@ SEPARATOR = "~"
 LOCK = ".lock"
 IDENTITY = ".id"
 SOCKET = "s"
-LONGEST_SOCKET_PATH = 107
-LONGEST_DEFAULT = 40
-"""A folder that nobody named must leave room for the names of sockets below it."""
 
 
 class PlaceName(NamedTuple):
@@ -86,19 +82,14 @@ class Places:
         Raises:
             BackendUnavailableError: It cannot be made, or somebody else could meddle with it.
         """
-        root = configured.absolute() if configured is not None else _default_root()
+        root = configured.absolute() if configured is not None else default_state_folder("hermes-docker")
         places = cls(root)
         try:
             if make:
                 root.mkdir(mode=0o700, parents=configured is not None, exist_ok=True)
             elif not root.exists():
                 return None
-            facts = root.lstat()
-            if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
-                raise BackendUnavailableError(
-                    f"the state folder {root} is not a folder that only this user can write",
-                    hint="choose another: -B state_dir=FOLDER",
-                )
+            check_private_folder(root)
             places.identity = _identity(root)
         except OSError as error:
             raise BackendUnavailableError(
@@ -118,10 +109,7 @@ class Places:
             ConfigError: No socket can have so long a path, or the sandbox exists.
         """
         folder = self._folder(name)
-        if len(os.fsencode(folder / SOCKET)) > LONGEST_SOCKET_PATH:
-            raise ConfigError(
-                f"the state folder {self._root} has too long a path for a socket", hint="choose a shorter state_dir"
-            )
+        check_socket_path(folder / SOCKET, self._root)
         lock = _make_lock(_lock_of(folder))
         if lock is None:
             raise ConfigError(f"there is a sandbox {name.name} of {name.owner} already")
@@ -208,15 +196,3 @@ def _identity(root: Path) -> str:
         finally:
             unnamed.unlink()
     return path.read_text()
-
-
-def _default_root() -> Path:
-    if os.geteuid() == 0:
-        return Path("/run/hermes-docker")
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.access(runtime, os.W_OK) and len(runtime) <= LONGEST_DEFAULT:
-        return Path(runtime) / "hermes-docker"
-    temporary = tempfile.gettempdir()
-    if len(temporary) > LONGEST_DEFAULT:
-        temporary = "/tmp"  # sockets need short paths, and some tools set deep temporary folders
-    return Path(temporary) / f"hermes-docker-{os.geteuid()}"

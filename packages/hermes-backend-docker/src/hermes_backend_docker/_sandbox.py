@@ -49,7 +49,8 @@ class DockerSandbox:
         self._announced = anyio.Event()
         self._ended = False
         self._why: str | None = None
-        self._stopping = anyio.Lock()
+        self._stop_lock = anyio.Lock()
+        self._stopping = False
         self._stopped = False
 
     @property
@@ -98,43 +99,44 @@ class DockerSandbox:
             elif kind == STDERR:
                 self._said.feed(piece.decode(errors="replace"))
         self._said.finish()
-        if not self._stopped:
+        if not self._stopping:
             self._why = await self._find_out()
         self._ended = True
         self._announced.set()
 
-    async def wait_ready(self) -> str:
-        """Wait until the daemon takes connections; return the isolation level of its slots.
+    async def wait_ready(self) -> ReadyLine:
+        """Wait until the daemon takes connections; return what it says of itself.
 
         Raises:
             SandboxLostError: It ended instead.
-            BackendUnavailableError: It can open no slot here.
+            BackendUnavailableError: It cannot work with the settings, or can open no slot here.
         """
         await self._announced.wait()
         line, complete, _ = self._ready.partition(b"\n")
         if not complete:
-            raise SandboxLostError(self._why_dead())
+            # The engine may have removed the container, and its status with it.
+            raise self._said.refusal or SandboxLostError(self._why_dead())
         ready = ReadyLine.parse(line)
         require_slots(ready.obstacle, "in containers here")
-        return ready.isolation
+        return ready
 
     async def connect(self) -> ByteStream:
         """Open a stream to the daemon."""
-        if self._stopped or self._ended:
+        if self._stopping or self._ended:
             raise SandboxLostError(self._why_dead())
         return connect_unix(self._plan.place.socket)
 
     async def alive(self) -> str | None:
         """None while it lives, else why it does not (one line)."""
-        return self._why_dead() if self._stopped or self._ended or self._attachment is None else None
+        return self._why_dead() if self._stopping or self._ended or self._attachment is None else None
 
     async def stop(self) -> None:
         """Remove the container with all that is in it; idempotent."""
         with anyio.CancelScope(shield=True):
-            async with self._stopping:
+            async with self._stop_lock:
                 if self._stopped:
                     return
-                self._stopped = True
+                self._stopping = True
                 if self._attachment is not None:
                     await self._attachment.aclose()
                 try:
@@ -143,6 +145,7 @@ class DockerSandbox:
                     _logger.warning("the container %s could not be removed: %s", self.title, error)
                 # Without its lock what may be left counts as left behind.
                 await to_thread.run_sync(self._plan.place.release)
+                self._stopped = True
 
     async def _find_out(self) -> str | None:
         """Return why the container has ended, if the engine still knows."""
@@ -155,7 +158,7 @@ class DockerSandbox:
         return f"it ended with status {state['ExitCode']}" if not state["Running"] else None
 
     def _why_dead(self) -> str:
-        if self._stopped:
+        if self._stopping:
             return f"sandbox {self.name} was stopped"
         said = "; ".join(filter(None, (self._why, *self._said.lines[-1:])))
         return f"the container of sandbox {self.name} is gone{': ' + said if said else ''}"
