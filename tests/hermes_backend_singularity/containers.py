@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+from tests.process_tree import children, supervisors_of
 
 from hermes_backend_singularity._sandbox import SingularitySandbox
 
@@ -17,13 +18,7 @@ if TYPE_CHECKING:
 
     from hermes_core.sandbox import Sandbox
 
-__all__ = ["Container", "children", "eventually", "instances"]
-
-
-def children(pid: int) -> list[int]:
-    """The children of a process."""
-    lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]  # each thread has its own
-    return [int(child) for text in lists for child in text.split()]
+__all__ = ["Container", "eventually", "instances"]
 
 
 def instances() -> str:
@@ -78,8 +73,8 @@ class Container:
         return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._has(pid)]
 
     def supervisors(self) -> list[int]:
-        """The supervisors of its slots: the children of the zygote, which is the only child of the daemon."""
-        return [pid for zygote in children(self.daemon) for pid in children(zygote)]
+        """The supervisors of its slots."""
+        return supervisors_of(self.daemon)
 
     def _has(self, pid: int) -> bool:
         try:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from tests.hermes_backend_singularity.containers import Container, children, eventually, instances
+from tests.hermes_backend_singularity.containers import Container, eventually, instances
 from tests.killed_runs import run_under_kills
+from tests.process_tree import children
 
 from hermes_backend_singularity import SingularityBackend, SingularityConfig
 from hermes_core import Hermes
@@ -362,8 +363,9 @@ async def test_gpus_are_handed_on(root_folder: str, scratch: Path, monkeypatch: 
 
 async def test_a_bind_of_nothing_is_one_line(root_folder: str, scratch: Path) -> None:
     config = SingularityConfig(image=root_folder, scratch_dir=scratch, binds=("/no/such/folder:/models",))
-    with pytest.raises(BackendUnavailableError, match="mount source /no/such/folder doesn't exist"):
-        await SingularityBackend(config).__aenter__()
+    async with SingularityBackend(config) as backend:
+        with pytest.raises(BackendUnavailableError, match="mount source /no/such/folder doesn't exist"):
+            await backend.start(SPEC, "owner", "one")
 
 
 async def test_a_scratch_folder_may_have_a_long_path(root_folder: str, scratch: Path, owner: str) -> None:

@@ -126,7 +126,7 @@ async def test_variables_of_the_image_are_those_of_its_slots(tiny: SingularityCo
 
 
 async def test_slots_may_change_copies_of_folders_of_the_image(tiny: SingularityConfig) -> None:
-    config = tiny.model_copy(update={"writable": ("/testbed", "/no-such-folder")})
+    config = tiny.model_copy(update={"writable": ("/testbed",)})
     async with (
         SingularityBackend(config) as backend,
         DefaultSlotPool(backend, PoolConfig(slots_per_sandbox=1)) as pool,
@@ -137,6 +137,19 @@ async def test_slots_may_change_copies_of_folders_of_the_image(tiny: Singularity
             assert await slot.read_file("/testbed/code") == CODE
             assert (await slot.exec("echo changed > /testbed/code; cat /testbed/code")).stdout == "changed\n"
             await slot.release()
+
+
+async def test_folders_that_an_image_does_not_have_are_told(
+    tiny: SingularityConfig, root_folder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny.model_copy(update={"writable": ("/testbed",), "image": root_folder})
+    async with SingularityBackend(config) as backend:
+        with pytest.raises(BackendUnavailableError, match=r"^/testbed: no such folder") as raised:
+            await backend.start(SandboxSpec(slots=1), "owner", "one")
+        assert "`writable`" in str(raised.value.hint)
+        for name in ("two", "three"):
+            await backend.start(SandboxSpec(slots=1, image=root_folder), "owner", name)
+    assert sum("no copy of /testbed" in record.getMessage() for record in caplog.records) == 1
 
 
 async def test_an_image_can_be_used_as_it_is(tiny: SingularityConfig) -> None:

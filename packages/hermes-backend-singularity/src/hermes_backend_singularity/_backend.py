@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
-import anyio
 from anyio import CapacityLimiter, to_thread
 
 from hermes_backend_singularity._command import RUNTIME_INSIDE, Launch
@@ -25,9 +25,9 @@ from hermes_backend_singularity._places import (
 )
 from hermes_backend_singularity._sandbox import SingularitySandbox
 from hermes_backend_singularity._state import RunFolder, clean_up, inspect, sweep
-from hermes_backend_singularity._variables import ImageVariables
-from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
-from hermes_core.sandbox import Capabilities, portable_runtime
+from hermes_core.concurrency import background_tasks
+from hermes_core.exceptions import BackendUnavailableError
+from hermes_core.sandbox import Capabilities, MissingFolders, StartedSandboxes, portable_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,8 +62,8 @@ class SingularityBackend:
         self._config = config or SingularityConfig()
         self._images: ImageStore | None = None
         self._launch: Launch | None = None
-        self._variables: ImageVariables | None = None
-        self._sandboxes: set[SingularitySandbox] = set()
+        self._sandboxes = StartedSandboxes[SingularitySandbox]("container", START_S)
+        self._missing = MissingFolders()
 
     @property
     def config(self) -> SingularityConfig:
@@ -78,7 +78,7 @@ class SingularityBackend:
     @property
     def sandboxes(self) -> tuple[SingularitySandbox, ...]:
         """The containers that were started and not stopped."""
-        return tuple(sandbox for sandbox in self._sandboxes if not sandbox.stopped)
+        return tuple(self._sandboxes)
 
     @staticmethod
     def diagnose() -> Iterator[Finding]:
@@ -104,41 +104,29 @@ class SingularityBackend:
         images = await self._in_thread(partial(_private, scratch, IMAGES))
         await self._in_thread(partial(sweep, self._runs))
         await self._in_thread(partial(sweep_images, images))
-        self._images = ImageStore(engine, self._cache, images, unpack=self._config.unpack)
-        try:
+        async with AsyncExitStack() as stack:
+            self._images = ImageStore(engine, self._cache, images, unpack=self._config.unpack)
+            stack.callback(self._images.close)
             runtime = await self._in_thread(partial(portable_runtime, RUNTIME_INSIDE))
             self._launch = Launch(engine, runtime, self._config)
-            self._variables = ImageVariables(self._launch.print_variables)
             if self._config.image != TASK:
-                await self._variables.of(await self._image(self._images, None))
-        except BaseException:
-            self._images.close()
-            raise
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
+                await self._image(self._images, None)
+            self._tasks = await stack.enter_async_context(background_tasks())
+            stack.push_async_callback(self._sandboxes.stop_all)
+            self._life = stack.pop_all()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop every container that was started and not stopped."""
-        for sandbox in self._sandboxes:
-            sandbox.cut()  # all of them, before anything is waited for
-        with anyio.CancelScope(shield=True):
-            for sandbox in list(self._sandboxes):
-                await sandbox.stop()
-        self._tasks.cancel_scope.cancel()
-        # Without the body's exception, which a task group would wrap.
-        await self._tasks.__aexit__(None, None, None)
-        if self._images is not None:
-            self._images.close()
+        await self._life.aclose()
 
     async def start(self, spec: SandboxSpec, owner: str, name: str) -> Sandbox:
         """Start one container; cancelling leaves nothing behind."""
-        if self._images is None or self._launch is None or self._variables is None:
+        if self._images is None or self._launch is None:
             raise BackendUnavailableError("the backend 'singularity' was not entered")
         image = await self._image(self._images, spec.image)
-        variables = await self._variables.of(image)
         try:
             folder = RunFolder(self._runs, owner, name)
         except OSError as error:
@@ -147,19 +135,11 @@ class SingularityBackend:
                 hint=f"choose another: -B {SCRATCH_SETTING}=FOLDER",
             ) from error
         sandbox = SingularitySandbox(name, spec.slots, folder, self._in_thread)
-        self._sandboxes = {known for known in self._sandboxes if not known.stopped}
-        self._sandboxes.add(sandbox)
-        try:
-            with anyio.fail_after(START_S):
-                await sandbox.spawn(self._launch.daemon(image, folder, spec.slots, variables))
-                self._tasks.start_soon(sandbox.drain)
-                await sandbox.wait_ready()
-        except TimeoutError:
-            await sandbox.stop()
-            raise SandboxLostError(f"the container of sandbox {name} did not come up within {START_S:g} s") from None
-        except BaseException:
-            await sandbox.stop()
-            raise
+        async with self._sandboxes.starting(sandbox):
+            asked_for = spec.image is not None
+            await sandbox.spawn(self._launch.daemon(image, folder, spec.slots, asked_for=asked_for))
+            self._tasks.start_soon(sandbox.drain)
+            self._missing.warn((await sandbox.wait_ready()).missing, spec.image)
         return sandbox
 
     async def _image(self, images: ImageStore, wanted: str | None) -> Path:

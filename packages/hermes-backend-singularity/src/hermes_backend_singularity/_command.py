@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from hermes_backend_singularity._engine import GLOBAL
 from hermes_backend_singularity._gpus import GPU_DEVICES, gpu_variables
 from hermes_backend_singularity._state import SOCKET
-from hermes_backend_singularity._variables import PRINT_VARIABLES
 from hermes_sandboxd import daemon_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from hermes_backend_singularity._config import SingularityConfig
@@ -64,22 +63,16 @@ class Launch:
     runtime: Runtime
     config: SingularityConfig
 
-    def print_variables(self, image: Path) -> list[str]:
-        """Return the command that prints the variables that an image sets."""
-        *interpreter, _ = self.runtime.arguments  # the last one is the daemon
-        return [*self._exec(()), os.fspath(image), *interpreter, *PRINT_VARIABLES]
-
-    def daemon(self, image: Path, folder: RunFolder, capacity: int, variables: Mapping[str, str]) -> list[str]:
+    def daemon(self, image: Path, folder: RunFolder, capacity: int, *, asked_for: bool) -> list[str]:
         """Return the command that starts a container with a daemon; its standard input is the daemon's lifeline.
 
         Args:
             image: What to start.
             folder: The folder of this container.
             capacity: Number of slots.
-            variables: Those of every slot.
+            asked_for: Whether the image is that of whoever leases, and not the configured one.
         """
         config = self.config
-        of_gpus = gpu_variables(variables.get("LD_LIBRARY_PATH")) if config.nv else {}
         daemon = daemon_arguments(
             socket=f"{SHARED_INSIDE}/{SOCKET}",
             state=f"{SHARED_INSIDE}/state",
@@ -87,9 +80,13 @@ class Launch:
             lifeline_fd=0,
             isolation=config.isolation,
             root="image",
-            writable=config.writable,
+            # Scripts in an image may set some, which only the engine runs.
+            image_env=True,
+            # One setting for many images, when they are the tasks': not all have the same folders.
+            writable=() if asked_for else config.writable,
+            writable_if_there=config.writable if asked_for else (),
             devices=GPU_DEVICES if config.nv else (),
-            slot_env={**variables, **of_gpus},
+            slot_env=gpu_variables() if config.nv else {},
             command=self.runtime.arguments,
         )
         keeper = ("/bin/sh", "-c", KEEPER, "hermes-sandbox", os.fspath(folder.path))

@@ -42,8 +42,8 @@ class SingularityConfig(SlotSettings):
     """Folders and files of this machine that slots may read, each as `PATH` or `PATH:WHERE` (absolute)."""
 
     writable: tuple[Folder, ...] = ()
-    """Folders of the image, such as `/testbed`, of which every slot gets a copy that it may change, if the image has
-    them. A copy is made for each lease, and counts as part of the workspace."""
+    """Folders of the image, such as `/testbed`, of which every slot gets a copy that it may change. A copy is made for
+    each lease, and counts as part of the workspace. `image` must have them; of tasks' own images those that do."""
 
     nv: bool = False
     """Whether containers get this machine's NVIDIA GPUs and their libraries (`apptainer exec --nv`)."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hermes_core.exceptions import BackendUnavailableError
+from hermes_core.sandbox import check_private_folder
 
 if TYPE_CHECKING:
     from hermes_backend_singularity._config import SingularityConfig
@@ -62,11 +62,7 @@ def is_ours(folder: Path, setting: str) -> bool:
         BackendUnavailableError: Somebody else could meddle with it.
     """
     try:
-        facts = folder.lstat()
+        check_private_folder(folder, what="folder", setting=setting)
     except OSError:
         return False
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
-        raise BackendUnavailableError(
-            f"{folder} is not a folder that only this user can write", hint=f"choose another: -B {setting}=FOLDER"
-        )
     return True

@@ -13,7 +13,7 @@ import anyio
 from hermes_backend_singularity._engine import container_environment, explain
 from hermes_backend_singularity._state import kill_marked
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
-from hermes_core.sandbox import REFUSED_STATUS, LastWords, Lifeline, ReadyLine, connect_unix, require_slots
+from hermes_core.sandbox import REFUSED_STATUS, ProcessSandbox, connect_unix, require_slots
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anyio.abc import ByteStream, Process
 
     from hermes_backend_singularity._state import RunFolder
+    from hermes_core.sandbox import ReadyLine
 
 __all__ = ["SingularitySandbox"]
 
@@ -28,11 +29,13 @@ STOP_S = 5.0
 FORCE_S = 3.0
 ENGINE_FAILED = 255
 """The engine's exit status when it did not start the daemon."""
+KILLED = "connection is shut down"
+"""What the engine says when the process that was to become the container's first was killed."""
 
 _logger = logging.getLogger(__name__)
 
 
-class SingularitySandbox:
+class SingularitySandbox(ProcessSandbox):
     """An `apptainer exec` process with a daemon in it, and the pipe that the daemon lives by.
 
     The daemon ends when the writing end of its lifeline is closed, which the kernel does even if this process is
@@ -53,40 +56,14 @@ class SingularitySandbox:
         folder: RunFolder,
         in_thread: Callable[[Callable[[], object]], Awaitable[object]],
     ) -> None:
-        self._name = name
-        self._capacity = capacity
+        super().__init__(name, capacity)
         self._folder = folder
         self._in_thread = in_thread
-        self._process: Process | None = None
-        self._lifeline = Lifeline()
-        self._said = LastWords(name)
-        self._stopping = anyio.Lock()
-        self._stopped = False
-
-    @property
-    def name(self) -> str:
-        """Unique among the owner's sandboxes."""
-        return self._name
-
-    @property
-    def capacity(self) -> int:
-        """How many slots it hosts."""
-        return self._capacity
-
-    @property
-    def token(self) -> None:
-        """None: the folder of the socket is closed to others."""
-        return
 
     @property
     def pid(self) -> int | None:
         """The process that keeps the engine; everything of the container is below it."""
         return self._process.pid if self._process is not None else None
-
-    @property
-    def stopped(self) -> bool:
-        """Whether `stop` has done its work."""
-        return self._stopped
 
     async def spawn(self, command: Sequence[str]) -> None:
         """Start the container."""
@@ -96,28 +73,17 @@ class SingularitySandbox:
                 command, stdin=reading, env=container_environment(), cwd="/", start_new_session=True
             )
 
-    async def drain(self) -> None:
-        """Keep the last lines of standard error, the engine's and the daemon's, until both have ended."""
-        assert self._process is not None
-        assert self._process.stderr is not None
-        await self._said.read(self._process.stderr)
-
-    async def wait_ready(self) -> None:
-        """Wait until the daemon takes connections.
+    async def wait_ready(self) -> ReadyLine:
+        """Wait until the daemon takes connections; return what it says of itself.
 
         Raises:
             SandboxLostError: It ended instead.
-            BackendUnavailableError: The engine does not start it, or it can open no slot here.
+            BackendUnavailableError: The engine does not start it, it cannot work with the settings, or it can open no
+                slot here.
         """
-        assert self._process is not None
-        assert self._process.stdout is not None
-        ready = await ReadyLine.receive(self._process.stdout)
-        if ready is None:
-            with anyio.move_on_after(1):
-                await self._process.wait()
-                await self._said.wait_complete()
-            raise self._why_not_started()
+        ready = await self._ready()
         require_slots(ready.obstacle, "in this container")
+        return ready
 
     async def connect(self) -> ByteStream:
         """Open a stream to the daemon."""
@@ -128,29 +94,7 @@ class SingularitySandbox:
         finally:
             os.close(descriptor)
 
-    async def alive(self) -> str | None:
-        """None while it lives, else why it does not (one line)."""
-        if self._process is None or self._process.returncode is not None:
-            return self._why_dead()
-        return None
-
-    def cut(self) -> None:
-        """Let go of the lifeline: the daemon ends its slots and itself."""
-        self._lifeline.cut()
-
-    async def stop(self) -> None:
-        """End the container and all that is in it, by force if it takes too long; idempotent."""
-        self.cut()
-        with anyio.CancelScope(shield=True):
-            async with self._stopping:
-                if self._process is not None:
-                    await self._reap(self._process)
-                    self._process = None
-                if not self._stopped:
-                    await self._in_thread(self._folder.remove)
-                self._stopped = True
-
-    async def _reap(self, process: Process) -> None:
+    async def _end(self, process: Process) -> None:
         with anyio.move_on_after(STOP_S):
             await process.wait()
         if process.returncode is None:
@@ -163,16 +107,16 @@ class SingularitySandbox:
         if process.returncode is None or process.returncode < 0:  # a keeper that was killed ended nothing
             await self._in_thread(partial(kill_marked, self._folder.mark))
             await process.wait()
-        with anyio.move_on_after(1):
-            await self._said.wait_complete()
-        await process.aclose()
+
+    async def _remove(self) -> None:
+        await self._in_thread(self._folder.remove)
 
     def _why_not_started(self) -> BackendUnavailableError | SandboxLostError:
         status = self._process.returncode if self._process is not None else None
-        if status == REFUSED_STATUS:
-            message, hint = explain(self._said.lines)
-            return BackendUnavailableError(message.removeprefix("hermes-sandboxd: "), hint=hint)
-        if (status is not None and 0 < status < 128) or status == ENGINE_FAILED:
+        if status == REFUSED_STATUS and (refusal := self._said.refusal) is not None:
+            return refusal
+        killed = any(KILLED in line for line in self._said.lines)
+        if not killed and ((status is not None and 0 < status < 128) or status == ENGINE_FAILED):
             message, hint = explain(self._said.lines)
             return BackendUnavailableError(f"the container cannot be started: {message}", hint=hint)
         return SandboxLostError(self._why_dead())
