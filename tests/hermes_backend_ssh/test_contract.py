@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from tests.process_tree import supervisors_of
 
 from hermes_backend_ssh import SshBackend, SshConfig
 from hermes_backend_ssh._sandbox import SshSandbox
-from hermes_core.testing.contract import Check, ContractRig, contract_checks, open_rig, parameters
+from hermes_core.testing.contract import Check, ContractRig, open_rig, parameters, unseen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from tests.hermes_backend_ssh.conftest import Server
 
@@ -37,16 +38,11 @@ def anyio_backend(case: tuple[Level, str]) -> str:
 
 
 async def kill_slots(sandbox: Sandbox) -> None:
-    """Kill the supervisors: children of the zygote, which is the only child of the daemon."""
+    """Kill the supervisors."""
     assert isinstance(sandbox, SshSandbox)
     assert sandbox.pid is not None
-    for zygote in children(sandbox.pid):
-        for supervisor in children(zygote):
-            os.kill(supervisor, 9)
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    for supervisor in supervisors_of(sandbox.pid):
+        os.kill(supervisor, 9)
 
 
 @pytest.fixture(scope="module")
@@ -69,5 +65,4 @@ async def test_contract(check: Check, contract_rig: ContractRig) -> None:
 
 async def test_with_namespaces_everything_is_promised_and_seen(contract_rig: ContractRig) -> None:
     if contract_rig.level == "namespaces":
-        needs = {need for check in contract_checks() for need in check.needs}
-        assert not {need: why for need in needs if (why := contract_rig.missing(need))}
+        assert not unseen(contract_rig)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 from click.testing import CliRunner
+from tests.process_tree import children
 
 from hermes_backend_ssh import _sandbox
 from hermes_core import Hermes
@@ -208,9 +209,9 @@ def abandoned(make: Callable[..., SshBackend], there: Path) -> str:
     with subprocess.Popen([sys.executable, "-c", RUN, config], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())
-        [zygote] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        os.kill(int(zygote), signal.SIGSTOP)
-        for victim in (pid, int(zygote)):
+        [zygote] = children(pid)
+        os.kill(zygote, signal.SIGSTOP)
+        for victim in (pid, zygote):
             os.kill(victim, signal.SIGKILL)
         process.send_signal(signal.SIGKILL)
     wait_until(lambda: not is_there(pid))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import uuid
 from pathlib import Path
+from subprocess import PIPE
 from typing import TYPE_CHECKING
 
 import anyio
@@ -51,6 +53,30 @@ async def test_the_runtime_folder_is_put_there_once(make: Callable[..., SshBacke
     assert os.listdir(fresh / "sandboxes") == []
 
 
+async def test_runtime_folders_that_nobody_has_used_for_long_are_removed(
+    make: Callable[..., SshBackend], fresh: Path, ordinary: str
+) -> None:
+    async with make(remote_dir=str(fresh)):
+        [runtime] = os.listdir(fresh / "runtimes")
+    for name in ("of-last-year", "of-last-year-and-in-use", "of-last-week"):
+        await anyio.run_process(["cp", "-a", str(fresh / "runtimes" / runtime), str(fresh / "runtimes" / name)])
+        if "year" in name:
+            os.utime(fresh / "runtimes" / name / "start", (0, 0))
+    used = str(fresh / "runtimes" / "of-last-year-and-in-use" / "start")
+    as_user = ("setpriv", f"--reuid={ordinary}", f"--regid={ordinary}", "--init-groups") if os.geteuid() == 0 else ()
+    process = await anyio.open_process(
+        [*as_user, "sh", used, "-c", "print('here', flush=True); input()"], stdin=PIPE, stdout=PIPE
+    )
+    async with process:
+        assert process.stdout is not None
+        assert await process.stdout.receive() == b"here\n"
+        async with make(remote_dir=str(fresh)):
+            assert set(os.listdir(fresh / "runtimes")) == {runtime, "of-last-year-and-in-use", "of-last-week"}
+        process.kill()
+    assert await make(remote_dir=str(fresh)).cleanup() == []
+    assert set(os.listdir(fresh / "runtimes")) == {runtime, "of-last-week"}
+
+
 async def test_looking_puts_nothing_there(make: Callable[..., SshBackend], fresh: Path) -> None:
     backend = make(remote_dir=str(fresh))
     assert await backend.list() == []
@@ -62,11 +88,12 @@ def is_there(path: Path) -> bool:
     return path.exists()
 
 
-@pytest.mark.parametrize("remote_dir", [None, "~/.hermes test"])
+@pytest.mark.parametrize("named", [False, True])
 async def test_where_things_are_put(
-    remote_dir: str | None, make: Callable[..., SshBackend], serve: Callable[..., Server], ordinary: str, there: Path
+    named: bool, make: Callable[..., SshBackend], serve: Callable[..., Server], ordinary: str, there: Path
 ) -> None:
-    folder = there / "cache/hermes-ssh" if remote_dir is None else Path(pwd.getpwnam(ordinary).pw_dir, remote_dir[2:])
+    remote_dir = f"~/.hermes test {uuid.uuid4().hex[:8]}" if named else None
+    folder = Path(pwd.getpwnam(ordinary).pw_dir, remote_dir[2:]) if remote_dir else there / "cache/hermes-ssh"
     assert not is_there(folder)
     settings = serve(f"SetEnv XDG_CACHE_HOME={there}/cache").settings(ordinary)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import anyio
@@ -13,12 +13,14 @@ from anyio import CapacityLimiter, to_thread
 from hermes_backend_ssh._address import Address
 from hermes_backend_ssh._config import SshConfig
 from hermes_backend_ssh._connection import Connection
+from hermes_backend_ssh._diagnosis import diagnose
 from hermes_backend_ssh._runtime import check_machine, install
 from hermes_backend_ssh._sandbox import SshSandbox
 from hermes_backend_ssh._scripts import among_sandboxes, daemon
 from hermes_backend_ssh._upkeep import Upkeep
+from hermes_core.concurrency import background_tasks
 from hermes_core.exceptions import BackendUnavailableError, SandboxLostError
-from hermes_core.sandbox import ISOLATION_LEVELS, Capabilities, check_isolation, portable_runtime
+from hermes_core.sandbox import ISOLATION_LEVELS, Capabilities, StartedSandboxes, check_isolation, portable_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from hermes_core.diagnosis import Finding
     from hermes_core.sandbox import Sandbox, SandboxInfo, SandboxSpec
 
 __all__ = ["SshBackend"]
@@ -50,7 +53,7 @@ class SshBackend:
     def __init__(self, config: SshConfig | None = None) -> None:
         self._config = config or SshConfig()
         self._connection: Connection | None = None
-        self._sandboxes: set[SshSandbox] = set()
+        self._sandboxes = StartedSandboxes[SshSandbox]("daemon", START_S)
         self._warned = False
 
     @property
@@ -63,6 +66,11 @@ class SshBackend:
         """Every isolation level, with or without that machine's network; nothing that needs an image."""
         return Capabilities(isolation=ISOLATION_LEVELS)
 
+    @staticmethod
+    def diagnose() -> Iterator[Finding]:
+        """Say for `hermes doctor` whether there is a client, and whether the machine that is named lets us in."""
+        return diagnose()
+
     @property
     def connection(self) -> Connection | None:
         """The connection that everything shares; None before the backend is entered and after it is left."""
@@ -71,7 +79,7 @@ class SshBackend:
     @property
     def sandboxes(self) -> tuple[SshSandbox, ...]:
         """The daemons that were started and not stopped."""
-        return tuple(sandbox for sandbox in self._sandboxes if not sandbox.stopped)
+        return tuple(self._sandboxes)
 
     async def __aenter__(self) -> Self:
         """Connect, put the runtime folder there, and remove what killed processes left there.
@@ -85,32 +93,22 @@ class SshBackend:
         self._reconnecting = anyio.Lock()
         self._connection = Connection(address, self._config.remote_dir)
         self._upkeep = Upkeep(address, self._config.remote_dir, self._connection.control)
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._disconnect)
             with _here_and_now():
                 await self._connected(self._connection)
                 await self._upkeep.clean(None)
-        except BaseException:
-            await self._disconnect()
-            raise
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._beat)
+            self._tasks = await stack.enter_async_context(background_tasks())
+            self._tasks.start_soon(self._beat)
+            stack.push_async_callback(self._sandboxes.stop_all)
+            self._life = stack.pop_all()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop every daemon that was started and not stopped, and disconnect."""
-        for sandbox in self._sandboxes:
-            sandbox.cut()  # all of them, before anything is waited for
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as stopping:
-                for sandbox in self._sandboxes:
-                    stopping.start_soon(sandbox.stop)
-        self._tasks.cancel_scope.cancel()
-        # Without the body's exception, which a task group would wrap.
-        await self._tasks.__aexit__(None, None, None)
-        await self._disconnect()
+        await self._life.aclose()
 
     async def start(self, spec: SandboxSpec, owner: str, name: str) -> Sandbox:
         """Start one daemon; cancelling leaves nothing behind."""
@@ -120,18 +118,9 @@ class SshBackend:
         sandbox = SshSandbox(
             name, owner, spec.slots, self._connection, self._upkeep, root, self._runtime.name, self._tasks
         )
-        self._sandboxes = {known for known in self._sandboxes if not known.stopped}
-        self._sandboxes.add(sandbox)
-        try:
-            with anyio.fail_after(START_S):
-                await sandbox.launch(self._config.isolation)
-                await self._look_at(await sandbox.wait_ready(), self._connection)
-        except TimeoutError:
-            await sandbox.stop()
-            raise SandboxLostError(f"the daemon of sandbox {name} did not come up within {START_S:g} s") from None
-        except BaseException:
-            await sandbox.stop()
-            raise
+        async with self._sandboxes.starting(sandbox):
+            await sandbox.launch(self._config.isolation)
+            await self._look_at(await sandbox.wait_ready(), self._connection)
         return sandbox
 
     async def _look_at(self, level: str, connection: Connection) -> None:

@@ -13,7 +13,7 @@ from hermes_backend_ssh import _scripts
 from hermes_backend_ssh._errors import SSH_FAILED, connection_error, place_error
 from hermes_backend_ssh._processes import end_process
 from hermes_core.exceptions import HermesError, SandboxLostError
-from hermes_core.sandbox import REFUSED_STATUS, LastWords, Lifeline, ReadyLine, SocketStream, require_slots
+from hermes_core.sandbox import REFUSED_STATUS, ProcessSandbox, SocketStream, require_slots
 from hermes_sandboxd import daemon_arguments
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ STOP_S = 10.0
 _logger = logging.getLogger(__name__)
 
 
-class SshSandbox:
+class SshSandbox(ProcessSandbox):
     """An ssh session with a daemon at its other end, which lives by the session's standard input.
 
     That ends when this process does, or ssh, or the connection; and the daemon ends with it, and all its slots.
@@ -61,45 +61,19 @@ class SshSandbox:
         digest: str,
         tasks: TaskGroup,
     ) -> None:
-        self._name = name
+        super().__init__(name, capacity)
         self._title = f"{owner}~{name}"
-        self._capacity = capacity
         self._connection = connection
         self._upkeep = upkeep
         self._root, self._digest = root, digest
         self._tasks = tasks
-        self._process: Process | None = None
-        self._lifeline = Lifeline()
         self._pid: int | None = None
         self._relays: set[Process] = set()
-        self._said = LastWords(name)
-        self._stopping = anyio.Lock()
-        self._stopped = False
-
-    @property
-    def name(self) -> str:
-        """Unique among the owner's sandboxes."""
-        return self._name
-
-    @property
-    def capacity(self) -> int:
-        """How many slots it hosts."""
-        return self._capacity
-
-    @property
-    def token(self) -> None:
-        """None: the socket is closed to others."""
-        return
 
     @property
     def pid(self) -> int | None:
         """The daemon's process id there."""
         return self._pid
-
-    @property
-    def stopped(self) -> bool:
-        """Whether `stop` has done its work."""
-        return self._stopped
 
     async def launch(self, isolation: IsolationSetting) -> None:
         """Start the daemon."""
@@ -115,8 +89,7 @@ class SshSandbox:
         script = _scripts.among_sandboxes(self._root, arguments)
         with self._lifeline.open() as reading:
             self._process = await self._connection.open(script, stdin=reading, stdout=PIPE, stderr=PIPE)
-        assert self._process.stderr is not None
-        self._tasks.start_soon(self._said.read, self._process.stderr)
+        self._tasks.start_soon(self.drain)
 
     async def wait_ready(self) -> str:
         """Wait until the daemon takes connections; return the isolation level of its slots.
@@ -125,14 +98,7 @@ class SshSandbox:
             SandboxLostError: It ended instead.
             BackendUnavailableError: It can open no slot there.
         """
-        assert self._process is not None
-        assert self._process.stdout is not None
-        ready = await ReadyLine.receive(self._process.stdout)
-        if ready is None:
-            with anyio.move_on_after(1):
-                await self._process.wait()
-                await self._said.wait_complete()
-            raise self._why_not_started()
+        ready = await self._ready()
         self._pid = ready.pid
         require_slots(ready.obstacle, f"on {self._connection.address}", hint_prefix="there: ")
         return ready.isolation
@@ -168,26 +134,6 @@ class SshSandbox:
         """Let the daemon know that somebody is here."""
         self._lifeline.beat()
 
-    async def alive(self) -> str | None:
-        """None while it lives, else why it does not (one line)."""
-        if self._process is None or self._process.returncode is not None:
-            return self._why_dead()
-        return None
-
-    def cut(self) -> None:
-        """Let go of the lifeline: the daemon ends its slots and itself."""
-        self._lifeline.cut()
-
-    async def stop(self) -> None:
-        """End the daemon and all its slots, by force if it takes too long; idempotent."""
-        self.cut()
-        with anyio.CancelScope(shield=True):
-            async with self._stopping:
-                if self._process is not None:
-                    await self._end(self._process)
-                    self._process = None
-                self._stopped = True
-
     async def _end(self, process: Process) -> None:
         with anyio.move_on_after(STOP_S):
             await process.wait()
@@ -206,9 +152,6 @@ class SshSandbox:
                 _logger.warning("sandbox %s may be left for a while: %s", self._name, said)
         if process.returncode is None:
             process.kill()
-        with anyio.move_on_after(1):
-            await self._said.wait_complete()
-        await end_process(process)
 
     def _why_not_started(self) -> HermesError:
         address = self._connection.address

@@ -44,7 +44,8 @@ def prepare(root: str, digest: str) -> str:
         f'for d in {folders}; do set -- $(ls -ldn "$d"); case $1,$3 in d????-??-*,$(id -u)) ;; '
         '*) echo "$d is not a folder that only this user can write" >&2; exit 1;; esac; done; '
         'chmod 711 "$r/sandboxes"; '
-        f'if [ -f "$r/runtimes/{digest}/{START}" ]; then echo there; else echo missing; fi'
+        # Touched, so that it is known when it was last used.
+        f's="$r/runtimes/{digest}/{START}"; if [ -f "$s" ]; then touch "$s"; echo there; else echo missing; fi'
     )
 
 
@@ -61,7 +62,8 @@ def receive(root: str, digest: str, new: str) -> str:
     return (
         f"umask 022; cd {shlex.quote(f'{root}/runtimes')} && mkdir {new} && "
         # Whoever else is at it may be quicker, and then has put there the same.
-        f"{{ tar -xf - -C {new} && [ -f {new}/{START} ] && {{ {rename} || [ -f {digest}/{START} ]; }}; "
+        f"{{ tar -xf - -C {new} && [ -f {new}/{START} ] && touch {new}/{START} && "
+        f"{{ {rename} || [ -f {digest}/{START} ]; }}; "
         f"s=$?; rm -rf {new}; exit $s; }}"
     )
 

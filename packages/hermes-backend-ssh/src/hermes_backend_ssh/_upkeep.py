@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hermes_backend_ssh import _scripts
@@ -11,15 +10,15 @@ from hermes_backend_ssh._connection import control_path
 from hermes_backend_ssh._errors import place_error
 from hermes_backend_ssh._processes import run_there
 from hermes_core.sandbox import SandboxInfo
+from hermes_sandboxd import upkeep_program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from hermes_backend_ssh._address import Address
 
 __all__ = ["Upkeep"]
-
-PROGRAM = Path(__file__).with_name("_there.py")
 
 
 class Upkeep:
@@ -55,7 +54,7 @@ class Upkeep:
 
     async def _do(self, *words: str | None) -> Sequence[SandboxInfo]:
         script = _scripts.upkeep(self._remote_dir, [word for word in words if word is not None])
-        done = await run_there(self._address, script, PROGRAM.read_bytes(), control=self._control or control_path())
+        done = await run_there(self._address, script, upkeep_program(), control=self._control or control_path())
         if done.status:
             raise place_error(done.said, self._address, "there is no looking after sandboxes")
         # A shell's configuration may have printed something before.
