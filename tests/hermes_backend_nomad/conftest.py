@@ -6,27 +6,21 @@ installed; and whatever `NOMAD_ADDR` names, if it is set: `NOMAD_ADDR=URL pytest
 
 from __future__ import annotations
 
-import fcntl
 import os
-import tempfile
 import uuid
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
-import anyio
 import pytest
 from tests.conftest import cannot_run
+from tests.docker_images import engine_client, reference_image
 from tests.hermes_backend_nomad.belongings import leases_of, wait_until
 from tests.hermes_backend_nomad.witness import witnessing
 from tests.hermes_backend_singularity.engine import IMAGE
 from tests.hermes_backend_singularity.ordinary_user import USER
 from tests.stand_ins.nomad.fixtures import given_cluster, nomad_binary, running_agent, running_stand_in
 
-from hermes_backend_docker import DockerConfig
-from hermes_backend_docker._engine import Engine
-from hermes_backend_docker._images import Images
 from hermes_backend_nomad import NomadConfig, NomadSingularityConfig
 from hermes_backend_nomad._apptainer_backend import NomadSingularityBackend
 from hermes_backend_nomad._docker_backend import NomadBackend
@@ -101,15 +95,8 @@ def docker_image(docker_base: str) -> str:
 @pytest.fixture(scope="session")
 def reference(docker_base: str) -> str:
     """The tag of the reference image, which has what slots are promised: a Python among other things."""
-
-    async def find() -> str:
-        async with Engine() as engine:
-            image = await Images(engine, DockerConfig(base_image=docker_base)).find(None)
-            return str((await engine.call("inspect_image", image.id))["RepoTags"][0])
-
-    with (Path(tempfile.gettempdir()) / "hermes-test-reference.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return anyio.run(find)
+    with engine_client() as client:
+        return str(client.inspect_image(reference_image(docker_base))["RepoTags"][0])
 
 
 @pytest.fixture(params=["nomad", "nomad-singularity"])

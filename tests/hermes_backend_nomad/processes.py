@@ -6,7 +6,9 @@ import os
 import signal
 from pathlib import Path
 
-__all__ = ["command_line", "daemon_of", "having", "supervisors_of"]
+from tests.process_tree import supervisors_of
+
+__all__ = ["command_line", "daemon_of", "having", "kill_supervisors"]
 
 ROOT_FIELD = 3
 """Of a line of `mountinfo`: the folder that is seen, as its disk has it."""
@@ -24,21 +26,10 @@ def daemon_of(allocation: str) -> int:
     return first
 
 
-def supervisors_of(allocation: str) -> list[int]:
-    """The supervisors of its slots: the children of the zygote, which is the only child of the daemon."""
-    return [pid for zygote in children(daemon_of(allocation)) for pid in children(zygote)]
-
-
 def kill_supervisors(allocation: str) -> None:
     """Kill the slots of a sandbox."""
-    for pid in supervisors_of(allocation):
+    for pid in supervisors_of(daemon_of(allocation)):
         os.kill(pid, signal.SIGKILL)
-
-
-def children(pid: int) -> list[int]:
-    """The children of a process."""
-    lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]  # each thread has its own
-    return [int(child) for text in lists for child in text.split()]
 
 
 def command_line(pid: int) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 
 from hermes_backend_nomad import NomadConfig
 from hermes_backend_nomad._address import Address, find_address
+from hermes_core.config import configured
 from hermes_core.exceptions import ConfigError
 
 if TYPE_CHECKING:
@@ -94,3 +95,18 @@ def test_files_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("NOMAD_CLIENT_CERT", str(tmp_path / "client.pem"))
     with pytest.raises(ConfigError, match="belong together"):
         find_address(NomadConfig())
+
+
+@pytest.mark.parametrize(
+    "given", ["http://a:1, b,http://a:1,", ("http://a:1", "b"), ["http://a:1", " http://b:4646/ "]]
+)
+def test_several_agents(given: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOMAD_TOKEN", "t0ken")
+    found = find_address(configured(NomadConfig, {"nomad_address": given}, what="the backend"))
+    assert [(agent.url, agent.token) for agent in found.agents] == [("http://a:1", "t0ken"), ("http://b:4646", "t0ken")]
+    assert str(found) == "http://a:1, http://b:4646"
+
+
+def test_several_agents_are_here_if_all_of_them_are() -> None:
+    assert find_address(NomadConfig(nomad_address="http://127.0.0.11:4646,localhost")).here
+    assert not find_address(NomadConfig(nomad_address="localhost,http://nomad.example:4646")).here

@@ -43,3 +43,5 @@ def test_a_run_outlives_the_leader_and_a_machine(backend: str) -> None:
     assert outcome.machine["status"] == "ready"  # the cluster still believes in it: nobody has waited for its verdict
     assert outcome.machine["allocations that wait for it"] == 0
     assert outcome.left == []
+    killed, [asked, *more] = outcome.run["address of the killed leader"], outcome.run["agents that were asked later"]
+    assert killed not in (asked, *more)  # it was named first, and is gone for good

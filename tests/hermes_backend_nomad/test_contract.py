@@ -11,7 +11,7 @@ from tests.hermes_backend_nomad.conftest import backend_on, nothing_left
 from tests.hermes_backend_nomad.processes import kill_supervisors
 
 from hermes_backend_nomad._sandbox import NomadSandbox
-from hermes_core.testing.contract import Check, ContractRig, contract_checks, open_rig, parameters
+from hermes_core.testing.contract import Check, ContractRig, open_rig, parameters, unseen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -79,5 +79,4 @@ async def test_contract(check: Check, contract_rig: ContractRig) -> None:
 
 async def test_with_namespaces_everything_is_promised_and_seen(contract_rig: ContractRig) -> None:
     if contract_rig.level == "namespaces" and os.geteuid() == 0:
-        needs = {need for check in contract_checks() for need in check.needs}
-        assert not {need: why for need in needs if (why := contract_rig.missing(need))}
+        assert not unseen(contract_rig)

@@ -19,7 +19,7 @@ from tests.hermes_backend_nomad.conftest import backend_on, nothing_left
 from tests.stand_ins.nomad.fixtures import running_stand_in
 
 from hermes_backend_nomad._address import Address
-from hermes_backend_nomad._errors import explain
+from hermes_backend_nomad._errors import PassingError, explain
 from hermes_core.cli._main import hermes as group
 from hermes_core.exceptions import NoCapacityError, SandboxLostError
 from hermes_core.sandbox import SandboxSpec
@@ -88,6 +88,7 @@ EVERYWHERE: list[tuple[dict[str, object], str, str]] = [
     ({"runtime": "http://127.0.0.1:1/x.tar.gz"}, "Failed Artifact Download: .*x.tar.gz", "-B runtime=ADDRESS"),
     ({"runtime": "image:/nowhere"}, "/nowhere/lib/loader", "-B runtime"),
     ({"runtime": "/nowhere-at-all"}, "nowhere-at-all|lib/loader", "-B runtime"),
+    ({"writable": '["/nowhere"]'}, "Exit Code: 2.*/nowhere: no such folder", "name what the image has in `writable`"),
 ]
 DOCKER: list[tuple[dict[str, object], str, str]] = [
     ({"image": "127.0.0.1:1/none:1"}, "Driver Failure: .*127.0.0.1:1.*connection refused", "-B image=TAG"),
@@ -269,6 +270,17 @@ def test_what_tls_says_in_our_words(said: str, message: str) -> None:
     error = explain(BaseNomadException(requests.exceptions.SSLError(said)), Address("https://n:4646"), "list jobs")
     assert message in error.message
     assert "NOMAD_" in str(error.hint)
+
+
+def test_names_that_are_called_so_have_nothing_to_do_with_tls() -> None:
+    said = (
+        "HTTPConnectionPool(host='nomad-tls.example', port=4646): Max retries exceeded with url: /v1/job/ssl-1 "
+        "(Caused by NewConnectionError('<…>: Failed to establish a new connection: [Errno 111] Connection refused'))"
+    )
+    address = Address("http://nomad-tls.example:4646")
+    error = explain(BaseNomadException(requests.exceptions.ConnectionError(said)), address, "end the job ssl-1")
+    assert isinstance(error, PassingError)
+    assert error.message == "no Nomad agent answers at http://nomad-tls.example:4646: connection refused"
 
 
 def test_no_agent(tmp_path: Path) -> None:

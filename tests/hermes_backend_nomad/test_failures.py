@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from hermes_backend_nomad import NomadConfig
 from hermes_backend_nomad._allocation import Allocation, Evaluation
 from hermes_backend_nomad._failures import broken_start, start_failure, unplaced
 from hermes_core.exceptions import BackendUnavailableError, NoCapacityError, SandboxLostError
@@ -37,11 +36,15 @@ def allocation(*events: tuple[str, str], **more: object) -> Allocation:
         ({"DimensionExhausted": {"memory": 2}}, "exhausted is memory on 2 nodes", "-B memory=MB"),
         ({"ConstraintFiltered": {"missing drivers": 1}}, "missing drivers on 1 node", "enable the driver"),
         ({"ConstraintFiltered": {"${attr.x} = y": 3}}, "${attr.x} = y on 3 nodes", "-B job=FILE"),
-        ({"NodesEvaluated": 0, "NodesAvailable": {"dc1": 0}}, "no node in datacenter 'dc1'", "nomad node status"),
+        (
+            {"NodesEvaluated": 0, "NodesAvailable": {"dc1": 0}},
+            "no node in datacenter 'dc1,dc2', node pool 'gpu'",
+            "nomad node status",
+        ),
     ],
 )
 def test_a_sandbox_that_no_node_takes_says_what_is_lacking(numbers: dict[str, Any], message: str, hint: str) -> None:
-    error = unplaced(evaluation(**numbers), NomadConfig())
+    error = unplaced(evaluation(**numbers), {"Datacenters": ["dc1", "dc2"], "NodePool": "gpu"})
     assert isinstance(error, NoCapacityError)
     assert message in error.message
     assert hint in str(error.hint)

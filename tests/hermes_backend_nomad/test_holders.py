@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
+from trio.testing import MockClock
 
 from hermes_backend_nomad._address import Address
 from hermes_backend_nomad._belongings import remove_job, survey, sweep
-from hermes_backend_nomad._cluster import Answer, Cluster
+from hermes_backend_nomad._cluster import Cluster
+from hermes_backend_nomad._errors import PassingError
 from hermes_backend_nomad._holders import Holder
 from hermes_backend_nomad._secrets import SandboxSecrets
 from hermes_backend_nomad._warm import purge_warm, take_over
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tests.stand_ins.nomad.cluster import Cluster as ClusterUnderTest
+
+    from hermes_backend_nomad._agent import Answer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.nomad]
 
@@ -53,6 +58,24 @@ async def register(cluster: Cluster, job_id: str, holder: Holder, **meta: str) -
     }
     await cluster.put("jobs", what="register a job", content={"Job": job})
     return secrets
+
+
+class Away(Cluster):
+    """A cluster of which no agent answers, for a while."""
+
+    async def put(self, *path: str, what: str, **options: Any) -> Answer:
+        """Say when it is asked."""
+        raise PassingError(f"{what}: {path}, {options}")
+
+
+@pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})], ids=["trio"])
+async def test_a_lease_is_renewed_as_soon_as_the_cluster_answers_again(caplog: pytest.LogCaptureFixture) -> None:
+    holder = Holder(Away(Address("http://127.0.0.1:1")), 60)
+    caplog.set_level("DEBUG", "hermes_backend_nomad._holders")
+    with anyio.move_on_after(30):
+        await holder.keep()
+    # First in the middle of its time, and from then on before anybody else could sweep.
+    assert [record.levelname for record in caplog.records] == ["WARNING", *["DEBUG"] * 14]
 
 
 async def test_a_run_that_begins_while_another_sweeps_loses_nothing(cluster: ClusterUnderTest, job_id: str) -> None:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from tests.hermes_backend_nomad.command_line import settings_of
 from tests.hermes_backend_nomad.conftest import backend_on
 
+from hermes_backend_nomad import NomadConfig, NomadSingularityConfig
 from hermes_core.cli._main import hermes
 from hermes_core.exceptions import ConfigError
 from hermes_core.sandbox import SandboxSpec
@@ -163,7 +164,7 @@ async def test_a_container_of_apptainer_is_an_ordinary_users_and_sees_nothing_of
     arguments = task["Config"]["args"]
     assert {"--containall", "--no-home", "--userns", "--nv", "/data:/data:ro"} <= set(arguments)
     assert not any(argument.startswith("--env") for argument in arguments)
-    assert "/dev/nvidia*" in daemon_options(job)
+    assert "--device=/dev/nvidia*" in daemon_options(job)
 
 
 async def test_the_daemon_comes_in_three_ways(backend_name: str) -> None:
@@ -231,6 +232,33 @@ async def test_what_no_sandbox_can_be_is_refused(text: str, message: str, cluste
     (tmp_path / "own.hcl").write_text(text)
     with pytest.raises(ConfigError, match=message):
         await job_of("nomad", cluster.address, job=tmp_path / "own.hcl")
+
+
+def test_the_command_builds_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    settings = settings_of("nomad", NO_AGENT, "test", image="nothing:local")
+    done = CliRunner().invoke(hermes, ["sandbox", "jobspec", *settings])
+    assert done.exit_code == 0, done.output
+    assert task_of(json.loads(done.output)["Job"])["Config"]["image"] == "nothing:local"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"datacenter": " , "}, "datacenter names none"),
+        ({"memory": 512, "memory_max": 256}, "memory_max 256 is less than memory 512"),
+        ({"min_sandboxes": 3, "max_sandboxes": 2}, "min_sandboxes 3 is more than max_sandboxes 2"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NomadConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize("bind", ["/data:/data:rw", "data:/data", "/data,/etc", "/data:data"])
+def test_binds_that_apptainer_would_read_otherwise(bind: str) -> None:
+    with pytest.raises(ValueError, match="binds"):
+        NomadSingularityConfig.model_validate({"binds": [bind]})
 
 
 def test_the_command_prints_what_nomad_takes(backend_name: str) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from subprocess import run
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from anyio import to_thread
 from tests.hermes_backend_nomad.belongings import jobs_of
@@ -24,6 +25,18 @@ pytestmark = [pytest.mark.anyio, pytest.mark.nomad, pytest.mark.docker]
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+async def test_whoever_is_cancelled_still_hears_that_sandboxes_end(make: Callable[..., Backend]) -> None:
+    backend = make()
+    with anyio.CancelScope() as scope:
+        async with backend:
+            await backend.start(SandboxSpec(1), "owner", "ended")
+            scope.cancel()
+            await anyio.sleep_forever()
+    # Its node did as it was told, and nobody had to wait in vain.
+    assert backend.sandboxes == ()
+    assert backend.changes.silent.now() == frozenset()
 
 
 async def test_one_whose_daemon_answers_nothing_is_not_left(

@@ -8,15 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import docker
 import pytest
-from docker import errors
+from tests.docker_images import engine_client, unused_tag
 from tests.hermes_backend_singularity.ordinary_user import USER
 
 from hermes_backend_nomad import NomadConfig, NomadSingularityConfig
@@ -43,7 +40,7 @@ PATIENCE_S = 60.0
 def client(docker_base: str) -> Iterator[Any]:
     """The SDK's client, to look at the engine and to meddle with it."""
     del docker_base
-    with closing(docker.APIClient(version="auto", **docker.utils.kwargs_from_env())) as client:
+    with engine_client() as client:
         yield client
 
 
@@ -58,13 +55,8 @@ def recipe(docker_base: str, tmp_path: Path) -> Path:
 @pytest.fixture
 def tag(client: Any, tmp_path: Path) -> Iterator[str]:
     """A tag that the engine does not have; images of the test are removed afterwards."""
-    name = f"hermes-test-{uuid.uuid4().hex[:8]}:local"
-    yield name
-    with suppress(errors.ImageNotFound):
-        client.remove_image(name)
-    for image in client.images(filters={"label": f"hermes.test={tmp_path}"}):
-        with suppress(errors.APIError):
-            client.remove_image(image["Id"], force=True)
+    with unused_tag(client, f"hermes.test={tmp_path}") as name:
+        yield name
 
 
 @pytest.fixture

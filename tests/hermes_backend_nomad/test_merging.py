@@ -90,6 +90,17 @@ def test_what_sandboxes_need_of_their_driver_stays_beside_what_the_user_adds() -
     }
 
 
+def test_the_image_of_a_task_takes_the_place_of_any_that_is_configured() -> None:
+    users = {"TaskGroups": [{"Tasks": [{"Config": {"image": "of-the-job"}}]}]}
+
+    def image(tasks_image: str | None) -> str:
+        [group] = merge_job(own(), users, tasks_image=tasks_image)["TaskGroups"]
+        return str(group["Tasks"][0]["Config"]["image"])
+
+    assert image(None) == "of-the-job"
+    assert image("of-the-task") == "of-the-task"
+
+
 @pytest.mark.parametrize(
     ("users", "reason"),
     [

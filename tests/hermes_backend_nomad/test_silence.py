@@ -17,6 +17,7 @@ from hermes_core.exceptions import NoCapacityError
 from hermes_core.sandbox import Sandbox, SandboxSpec
 
 if TYPE_CHECKING:
+    from tests.hermes_backend_nomad.witness import Witness
     from tests.stand_ins.nomad.cluster import Cluster
 
 pytestmark = pytest.mark.anyio
@@ -63,6 +64,16 @@ def test_constraints_of_the_user_stay() -> None:
         {"LTarget": "${node.unique.id}", "RTarget": "n2", "Operand": "!="},
     ]
     assert avoiding({"ID": "j"}, ["n"])["Constraints"][0]["RTarget"] == "n"
+
+
+@pytest.mark.apptainer
+async def test_a_node_is_not_blamed_for_a_job_that_somebody_purged(cluster: Cluster, witness: Witness) -> None:
+    async with backend_on(cluster.address, witness.job_id, "nomad-singularity", {}) as backend:
+        sandbox = await backend.start(SandboxSpec(slots=1), "test", "purged")
+        assert isinstance(sandbox, NomadSandbox)
+        cluster.call("DELETE", f"/v1/job/{sandbox.job_id}?purge=true")
+        await sandbox.stop()
+        assert backend.changes.silent.now() == frozenset()
 
 
 @pytest.mark.apptainer

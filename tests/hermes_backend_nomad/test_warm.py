@@ -8,6 +8,7 @@ import anyio
 import pytest
 from anyio import to_thread
 from tests.hermes_backend_nomad.belongings import jobs_of, wait_until
+from tests.hermes_backend_nomad.conftest import DOCKER_BASE
 
 from hermes_core import Hermes
 
@@ -57,6 +58,27 @@ async def test_other_settings_need_other_sandboxes(make: Callable[..., Backend])
     first = await use(make(**KEPT))
     assert await use(make(**KEPT, memory=300)) != first
     assert await use(make(**KEPT)) == first
+
+
+@pytest.mark.usefixtures("_purged")
+async def test_another_image_by_the_same_name_is_another(make: Callable[..., Backend], witness: Witness) -> None:
+    tag = f"{witness.job_id}:local"
+
+    async def docker(*arguments: str, stdin: bytes = b"") -> bytes:
+        return (await anyio.run_process(["docker", *arguments], input=stdin)).stdout
+
+    try:
+        await docker("tag", DOCKER_BASE, tag)
+        first = await use(make(**KEPT, image=tag))
+        assert await use(make(**KEPT, image=tag)) == first
+        await docker("build", "--tag", tag, "-", stdin=f"FROM {DOCKER_BASE}\nLABEL another=one\n".encode())
+        assert await use(make(**KEPT, image=tag)) != first
+    finally:
+        with anyio.CancelScope(shield=True):
+            async with make(purge_job_on_start=True):
+                while await docker("ps", "--all", "--quiet", "--filter", f"ancestor={tag}"):  # noqa: ASYNC110
+                    await anyio.sleep(0.05)
+            await docker("image", "rm", "--force", tag)
 
 
 @pytest.mark.usefixtures("_purged")

@@ -4,8 +4,8 @@
     python -m tests.nomad_cluster --backend nomad-singularity      # with Apptainer
     python -m tests.nomad_cluster --silent                         # the machine vanishes without a word
 
-Three servers and three clients, each with a loopback address of its own, all from one `nomad` program. Everything that
-was started is ended again, and nothing is left.
+Three servers and three clients, each with a loopback address of its own, all from one `nomad` program. The run is told
+of the three servers, and first of the leader. Everything that was started is ended again, and nothing is left.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "Size", "attempt", "run_on_a_cluster"]
 
 GROUP = 4
+ASKED = "Nomad is asked at "
 PAUSE_S = 1.0
 """Between the loss of the leader and that of the machine: the next leader is being chosen."""
 
@@ -215,6 +216,7 @@ class _Attempt:
         hosted = len(self._sandboxes_of(victim))
         await to_thread.run_sync(leader.kill)
         self._mark("leader killed")
+        self._outcome.run["address of the killed leader"] = leader.url
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._lose, victim, hosted)
             await to_thread.run_sync(cluster.leader)
@@ -272,6 +274,8 @@ class _Attempt:
             self._outcome.run["first failure"] = f"{failed.outcome}: {failed.error}"
             break
         self._outcome.said = [(round(at, 1), line) for at, line in diary.said]
+        asked = [line.split()[4] for _, line in diary.said if line.startswith(ASKED)]
+        self._outcome.run["agents that were asked later"] = asked
 
 
 async def attempt(
@@ -295,6 +299,8 @@ def run_on_a_cluster(
 ) -> Outcome:
     """Start a cluster, make an attempt on it, and end it.
 
+    The run is told of all three servers, and first of the one that is killed for good.
+
     Args:
         nomad: The program.
         folder: An empty one.
@@ -308,7 +314,8 @@ def run_on_a_cluster(
     agents.mkdir(0o711)
     with Cluster(nomad, agents) as cluster:
         leader = cluster.leader()
-        asked = next(server for server in cluster.servers if server is not leader)
-        sized = {"slots_per_sandbox": size.slots, "max_sandboxes": size.sandboxes, "nomad_address": asked.url}
+        others = [server.url for server in cluster.servers if server is not leader]
+        named = [leader.url, *others]
+        sized = {"slots_per_sandbox": size.slots, "max_sandboxes": size.sandboxes, "nomad_address": named}
         work = partial(attempt, cluster, backend, {**sized, **settings}, size, folder / "out", silent=silent)
         return anyio.run(work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -26,17 +26,19 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An agent of the cluster, and as whom it is asked.
+    """An agent of the cluster, or several, and as whom they are asked.
 
     Attributes:
         url: `http://HOST:PORT` or `https://HOST:PORT`; without a port it is that of the scheme.
         namespace: Namespace of everything.
         region: Region, or None for the agent's own.
         token: ACL token.
-        authorities: File or folder of certificates that are trusted; True for this machine's, False for any.
+        authorities: File or folder of certificates that are trusted; True for this machine's, False for any
+            (`tls_context`).
         certificate: Files of the client's own certificate and key.
         server_name: Name that the agent's certificate must bear; that of `url` if None.
         login: User and password, where a proxy asks for them.
+        others: Further agents of the same cluster, as `url`.
     """
 
     url: str
@@ -47,19 +49,25 @@ class Address:
     certificate: tuple[str, str] | None = None
     server_name: str | None = None
     login: tuple[str, str] | None = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def agents(self) -> tuple[Address, ...]:
+        """One for each agent."""
+        return tuple(replace(self, url=url, others=()) for url in (self.url, *self.others))
 
     @property
     def host(self) -> str:
-        """Name or number of the agent's machine."""
+        """Name or number of the first agent's machine."""
         return urlsplit(self.url).hostname or ""
 
     @property
     def here(self) -> bool:
-        """Whether the agent is on this machine."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        """Whether all agents are on this machine."""
+        return all(_is_here(agent.host) for agent in self.agents)
+
+    def __str__(self) -> str:
+        return ", ".join((self.url, *self.others))
 
 
 def find_address(config: ClusterSettings) -> Address:
@@ -76,8 +84,11 @@ def find_address(config: ClusterSettings) -> Address:
     if (key is None) != (certificate is None):
         raise ConfigError("NOMAD_CLIENT_CERT and NOMAD_CLIENT_KEY belong together, and one of them is not set")
     login = first_variable(("NOMAD_HTTP_AUTH",))
+    given = config.nomad_address or ()
+    listed = given.split(",") if isinstance(given, str) else given
+    urls = [_url(text.strip()) for text in listed if text.strip()] or [_url(first_variable(("NOMAD_ADDR",)) or DEFAULT)]
     return Address(
-        _url(config.nomad_address or first_variable(("NOMAD_ADDR",)) or DEFAULT),
+        urls[0],
         config.namespace or first_variable(("NOMAD_NAMESPACE",)) or "default",
         config.region or first_variable(("NOMAD_REGION",)),
         first_variable(("NOMAD_TOKEN",)),
@@ -85,11 +96,19 @@ def find_address(config: ClusterSettings) -> Address:
         (certificate, key) if certificate and key else None,
         first_variable(("NOMAD_TLS_SERVER_NAME",)),
         (login.partition(":")[0], login.partition(":")[2]) if login else None,
+        tuple(dict.fromkeys(url for url in urls if url != urls[0])),
     )
 
 
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _url(text: str) -> str:
-    hint = "write it as http://HOST:4646: -B nomad_address=URL, or NOMAD_ADDR"
+    hint = "write it as http://HOST:4646: -B nomad_address=URL (or URL,URL), or NOMAD_ADDR"
     if text.startswith("unix:"):
         raise ConfigError(f"the address of Nomad {text!r} is a socket, and not one of HTTP", hint=hint)
     try:

@@ -56,7 +56,8 @@ class NomadSingularityBackend(ClusterBackend):
         """Say for `hermes doctor` whether there is a cluster for it."""
         return diagnose("nomad-singularity", "raw_exec")
 
-    async def _prepare(self, address: Address) -> None:
+    async def _prepare(self, address: Address, *, build: bool) -> str:
+        del build  # the file's name is known once it is there
         if self._config.image is None:
             raise ConfigError(
                 "the backend 'nomad-singularity' needs an image",
@@ -70,6 +71,7 @@ class NomadSingularityBackend(ClusterBackend):
             fetched_inside=RUNTIME_INSIDE,
             everybody=self._config.user is not None,
         )
+        return ""  # its file is named by it
 
     def _job(self, address: Address, plan: SandboxPlan) -> Job:
         assert self._delivery is not None

@@ -60,9 +60,11 @@ def apptainer_job(
         isolation=plan.isolation,
         tcp=f"${{NOMAD_IP_{PORT}}}:${{NOMAD_PORT_{PORT}}}",
         tls_env=TLS_VARIABLE if config.tls else None,
-        idle_end_s=config.lease_ttl_s if config.purge_job_on_shutdown else config.keep_s,
+        idle_end_s=config.idle_end_s,
         devices=GPU_DEVICES if config.nv else (),
-        writable=config.writable,
+        # One setting for many images, when they are the tasks': not all have the same folders.
+        writable=config.writable if plan.image is None else (),
+        writable_if_there=config.writable if plan.image is not None else (),
     )
     # What bubblewrap wants to make a /dev, and is missing from that of a contained container.
     mounts = ["/dev/full", *_runtime_mount(delivery), f"{SHARED}:{SHARED_INSIDE}", *map(_read_only, config.binds)]

@@ -18,6 +18,7 @@ from hermes_backend_nomad._holders import Holder
 from hermes_backend_nomad._launching import Launcher
 from hermes_backend_nomad._rendering import JobRenderer, plan_of
 from hermes_backend_nomad._warm import purge_warm
+from hermes_core.concurrency import background_tasks
 from hermes_core.exceptions import BackendUnavailableError, HermesError, SandboxLostError
 from hermes_core.sandbox import SandboxSpec
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from types import TracebackType
 
-    from anyio.abc import TaskGroup
+    from anyio.abc import TaskStatus
 
     from hermes_backend_nomad._address import Address
     from hermes_backend_nomad._config import ClusterSettings
@@ -60,8 +61,12 @@ class ClusterBackend(ABC):
     # What a driver is about
 
     @abstractmethod
-    async def _prepare(self, address: Address) -> None:
-        """Have ready what sandboxes are started from."""
+    async def _prepare(self, address: Address, *, build: bool) -> str:
+        """Have ready what sandboxes are started from; an image that only has to be there if it is to be used, too.
+
+        Returns:
+            The identity of the image, if it may be another one tomorrow by the same name, and that is known here.
+        """
 
     @abstractmethod
     def _job(self, address: Address, plan: SandboxPlan) -> Job:
@@ -98,8 +103,8 @@ class ClusterBackend(ABC):
         async with AsyncExitStack() as stack:
             address = find_address(self._settings)
             cluster = await stack.enter_async_context(Cluster(address))
-            await self._prepare(address)
-            renderer = JobRenderer(self._settings, partial(self._job, address))
+            identity = await self._prepare(address, build=True)
+            renderer = JobRenderer(self._settings, partial(self._job, address), identity)
             await renderer.read_users(address)
             renderer.render(self._example(SandboxSpec(1)))  # what cannot be rendered is said now
             holder = await stack.enter_async_context(_lease(cluster, self._settings.lease_ttl_s))
@@ -107,8 +112,8 @@ class ClusterBackend(ABC):
             if self._settings.purge_job_on_start:
                 await purge_warm(cluster, self._prefix, holder)
             self._changes = Changes(cluster, self._prefix)
-            self._tasks = await stack.enter_async_context(_own_tasks())
-            await self._tasks.start(self._changes.run)
+            self._tasks = await stack.enter_async_context(background_tasks())
+            await self._follow(stack)
             self._tasks.start_soon(holder.keep)
             stack.push_async_callback(self._stop_all)
             self._launcher = Launcher(self.name, self._settings, self._prefix, cluster, self._changes, holder, renderer)
@@ -121,6 +126,19 @@ class ClusterBackend(ABC):
         """Stop every sandbox that was started and not stopped."""
         self._launcher = None
         await self._stack.aclose()
+
+    async def _follow(self, stack: AsyncExitStack) -> None:
+        """Follow the cluster until everything is stopped, even if whoever uses this is cancelled."""
+        following = anyio.CancelScope()
+
+        async def follow(*, task_status: TaskStatus[None]) -> None:
+            with following:
+                await self._changes.run(task_status=task_status)
+
+        stack.callback(following.cancel)
+        await self._tasks.start(follow)
+        # Without it nobody would hear that what is stopped has ended, and its node would be blamed.
+        following.shield = True
 
     async def _stop_all(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -171,8 +189,8 @@ class ClusterBackend(ABC):
             ConfigError: A setting makes no sense.
         """
         address = find_address(self._settings)
-        await self._prepare(address)
-        renderer = JobRenderer(self._settings, partial(self._job, address))
+        await self._prepare(address, build=False)
+        renderer = JobRenderer(self._settings, partial(self._job, address), "")
         await renderer.read_users(address)
         return renderer.render(self._example(SandboxSpec(self._settings.slots_per_sandbox)))
 
@@ -214,15 +232,3 @@ async def _stop(sandbox: NomadSandbox) -> None:
         await sandbox.stop()
     except Exception:
         _logger.exception("the job %s is left, and will be swept", sandbox.job_id)
-
-
-@asynccontextmanager
-async def _own_tasks() -> AsyncIterator[TaskGroup]:
-    """Tasks for as long as the backend is entered; the body's exception is not wrapped."""
-    tasks = anyio.create_task_group()
-    await tasks.__aenter__()
-    try:
-        yield tasks
-    finally:
-        tasks.cancel_scope.cancel()
-        await tasks.__aexit__(None, None, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -74,10 +75,16 @@ def _belonging(job: Mapping[str, Any], living: frozenset[str], now: float) -> Be
     )
 
 
-async def remove_job(cluster: Cluster, job_id: str) -> None:
-    """End a job and all that runs in it, forget it, and delete its secrets."""
-    await cluster.delete("job", job_id, what=f"end the job {job_id}", params={"purge": "true"})
-    await cluster.delete("var", variable_of(job_id), what=f"delete the variable of the job {job_id}")
+async def remove_job(cluster: Cluster, job_id: str, until: float = math.inf) -> None:
+    """End a job and all that runs in it, forget it, and delete its secrets.
+
+    Args:
+        cluster: Where it is.
+        job_id: Its name.
+        until: Time on the event loop's clock when it is over in any case.
+    """
+    await cluster.delete("job", job_id, what=f"end the job {job_id}", params={"purge": "true"}, until=until)
+    await cluster.delete("var", variable_of(job_id), what=f"delete the variable of the job {job_id}", until=until)
 
 
 async def sweep(cluster: Cluster, prefix: str, owner: str | None, holder: Holder) -> list[SandboxInfo]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import ssl
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +17,15 @@ from hermes_backend_nomad._silence import SilentNodes
 from hermes_core.exceptions import HermesError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, Callable
 
     from anyio.abc import TaskStatus
 
-    from hermes_backend_nomad._address import Address
+    from hermes_backend_nomad._agent import Agent
     from hermes_backend_nomad._cluster import Cluster
 
 __all__ = ["Changes", "Watch"]
 
-SILENCE_S = 35.0
-"""The stream has a heartbeat every ten seconds; without one for so long it is cut."""
-CONNECT_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 _logger = logging.getLogger(__name__)
@@ -103,8 +98,6 @@ class Changes:
         self._watches: dict[str, Watch] = {}
         self.silent = SilentNodes()
         """Nodes of which it is known that nothing will be heard."""
-        self.connections = 0
-        """How often the stream was opened."""
 
     def watch(self, job_id: str) -> Watch:
         """Watch a job until `forget`; begin before it is registered, so that nothing is missed."""
@@ -121,27 +114,47 @@ class Changes:
         Raises:
             HermesError: Before it has started: it cannot be followed at all.
         """
-        started, pause_s = False, FIRST_PAUSE_S
-        async with _client(self._cluster.address) as client:
-            while True:
-                try:
-                    index = await self._catch_up()
-                    async for line in self._lines(client, index):
-                        if not started:
-                            task_status.started()
-                        started, pause_s = True, FIRST_PAUSE_S
-                        self._read(line)
-                except (httpx.HTTPError, OSError) as error:
-                    failure: HermesError = stream_error(error, self._cluster.address)
-                except HermesError as error:
-                    failure = error
-                else:
-                    failure = stream_error(OSError("the stream ended"), self._cluster.address)
-                if not started:
-                    raise failure
-                _logger.info("the event stream is opened again: %s", failure.message)
-                await anyio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        agents = len(self._cluster.address.agents)
+        started = told = False
+        refused, pause_s = 0, FIRST_PAUSE_S
+
+        def heard() -> None:
+            nonlocal started, told, refused, pause_s
+            if not started:
+                task_status.started()
+            started, told, refused, pause_s = True, False, 0, FIRST_PAUSE_S
+
+        while True:
+            try:
+                index = await self._catch_up()
+            except HermesError as error:
+                failure, refused = error, refused + agents  # all of them were asked
+            else:
+                agent, refused = self._cluster.agent, refused + 1
+                failure = await self._follow(agent, index, heard)
+                if refused:  # it has said nothing
+                    self._cluster.pass_over(agent)
+            if not started and refused >= agents:
+                raise failure
+            if refused > agents and not told:
+                told = True
+                _logger.warning("nothing is heard of the cluster, which is tried again: %s", failure.message)
+            _logger.info("the event stream is opened again: %s", failure.message)
+            await anyio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _follow(self, agent: Agent, index: int, heard: Callable[[], None]) -> HermesError:
+        """Follow the stream of one agent until it breaks, or another one is in use; return why that is."""
+        try:
+            with anyio.CancelScope() as following:
+                self._cluster.moved = following.cancel
+                async for line in self._lines(agent, index):
+                    heard()
+                    self._read(line)
+        except (httpx.HTTPError, OSError) as error:
+            return stream_error(error, agent.address)
+        why = "it does not answer calls" if following.cancelled_caught else "the stream ended"
+        return stream_error(OSError(why), agent.address)
 
     async def _catch_up(self) -> int:
         """Ask for everything that is watched; return the index of the state that it was."""
@@ -165,16 +178,17 @@ class Changes:
             return
         watch.take(Evaluation.of(answer.content))
 
-    async def _lines(self, client: httpx.AsyncClient, index: int) -> AsyncIterator[bytes]:
-        address = self._cluster.address
+    async def _lines(self, agent: Agent, index: int) -> AsyncGenerator[bytes, None]:
+        address = agent.address
         params: dict[str, Any] = {"topic": ["Allocation", "Evaluation"], "index": index + 1}
         params |= {"namespace": address.namespace} | ({"region": address.region} if address.region else {})
-        name = {"sni_hostname": address.server_name} if address.server_name else {}
-        async with client.stream("GET", "/v1/event/stream", params=params, extensions=name) as answer:
+        async with (
+            agent.stream_client() as client,
+            client.stream("GET", "/v1/event/stream", params=params) as answer,
+        ):
             if answer.is_error:
                 await answer.aread()
             answer.raise_for_status()
-            self.connections += 1
             yield b"{}"
             rest = b""
             async for piece in answer.aiter_raw():
@@ -199,32 +213,3 @@ class Changes:
             elif event["Topic"] == "Evaluation":
                 if (watch := self._watches.get(payload["Evaluation"]["JobID"])) is not None:
                     watch.take(Evaluation.of(payload["Evaluation"]))
-
-
-def _client(address: Address) -> httpx.AsyncClient:
-    # python-nomad's stream is a thread that cannot be cancelled, and that a broken connection ends without a word.
-    return httpx.AsyncClient(
-        base_url=address.url,
-        headers={"Accept-Encoding": "identity"} | ({"X-Nomad-Token": address.token} if address.token else {}),
-        auth=address.login,
-        verify=_trust(address),
-        trust_env=not address.here,
-        timeout=httpx.Timeout(CONNECT_S, read=SILENCE_S),
-    )
-
-
-def _trust(address: Address) -> ssl.SSLContext | bool:
-    if not address.url.startswith("https:"):
-        return True
-    # Authorities that are named are trusted instead of this machine's, not besides them.
-    file, folder = _as_file_or_folder(address.authorities) if isinstance(address.authorities, str) else (None, None)
-    context = ssl.create_default_context(cafile=file, capath=folder)
-    if address.authorities is False:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if address.certificate is not None:
-        context.load_cert_chain(*address.certificate)
-    return context
-
-
-def _as_file_or_folder(path: str) -> tuple[str | None, str | None]:
-    return (None, path) if os.path.isdir(path) else (path, None)

@@ -13,6 +13,8 @@ __all__ = ["ClusterSettings", "NomadConfig", "NomadSingularityConfig"]
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Volume = Annotated[str, StringConstraints(pattern=r"^[^:]+:/[^:]*(:(ro|rw))?$")]
+Bind = Annotated[str, StringConstraints(pattern=r"^/[^:,]*(:/[^:,]*)?$")]
+"""Apptainer has a comma between two of them."""
 Folder = Annotated[str, StringConstraints(pattern=r"^/[^/]+")]
 UserName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
 
@@ -22,9 +24,10 @@ class ClusterSettings(SlotSettings):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    nomad_address: str | None = None
-    """Address of an agent. By default that of `NOMAD_ADDR`, else `http://127.0.0.1:4646`. Token, TLS files, namespace
-    and region are read from the other standard variables, and certificates are verified."""
+    nomad_address: str | tuple[str, ...] | None = None
+    """Address of an agent, or of several of one cluster, in a list or separated by commas: when one cannot be reached,
+    the next is asked. By default that of `NOMAD_ADDR`, else `http://127.0.0.1:4646`. Token, TLS files, namespace and
+    region are read from the other standard variables, and certificates are verified."""
 
     namespace: str | None = None
     """Nomad namespace of the jobs; by default that of `NOMAD_NAMESPACE`."""
@@ -115,10 +118,19 @@ class ClusterSettings(SlotSettings):
     tls: bool = False
     """Encrypt the connections to the sandboxes, both sides proven by certificates that are made for each of them."""
 
+    @property
+    def idle_end_s(self) -> float:
+        """Seconds without anybody after which a sandbox ends by itself."""
+        return self.lease_ttl_s if self.purge_job_on_shutdown else self.keep_s
+
     @model_validator(mode="after")
     def _bounds(self) -> Self:
+        if not self.datacenter.replace(",", "").strip():
+            raise ValueError("datacenter names none; * stands for every one")
         if self.min_sandboxes > self.max_sandboxes:
             raise ValueError(f"min_sandboxes {self.min_sandboxes} is more than max_sandboxes {self.max_sandboxes}")
+        if self.memory_max is not None and self.memory_max < self.memory:
+            raise ValueError(f"memory_max {self.memory_max} is less than memory {self.memory}")
         return self
 
 
@@ -147,7 +159,8 @@ class NomadConfig(ClusterSettings):
     is said. Slots see them and cannot change them."""
 
     writable: tuple[Folder, ...] = ()
-    """Folders of the image, such as `/testbed`, of which every slot gets a copy that it may change."""
+    """Folders of the image, such as `/testbed`, of which every slot gets a copy that it may change. `image` must have
+    them; of tasks' own images those that do."""
 
 
 class NomadSingularityConfig(ClusterSettings):
@@ -163,11 +176,12 @@ class NomadSingularityConfig(ClusterSettings):
     executable: str = "apptainer"
     """The engine's program on the nodes."""
 
-    binds: tuple[str, ...] = ()
-    """`SOURCE[:FOLDER]`, folders of the nodes that slots see and cannot change."""
+    binds: tuple[Bind, ...] = ()
+    """`SOURCE[:FOLDER]`, both absolute: folders of the nodes that slots see and cannot change."""
 
     nv: bool = False
     """Give slots the node's NVIDIA GPUs."""
 
     writable: tuple[Folder, ...] = ()
-    """Folders of the image, such as `/testbed`, of which every slot gets a copy that it may change."""
+    """Folders of the image, such as `/testbed`, of which every slot gets a copy that it may change. `image` must have
+    them; of tasks' own images those that do."""

@@ -35,13 +35,14 @@ async def _look(name: str, driver: str) -> Finding:
         address = find_address(ClusterSettings())
         async with Cluster(address, patience_s=0) as cluster:
             nodes = (await cluster.get("nodes", what="list nodes", patience_s=0)).content
+            nomad = f"Nomad {cluster.version} at {address}" if cluster.version else f"Nomad at {address}"
     except PassingError as error:
         return Finding(name, "missing", error.message, error.hint or "")
     except HermesError as error:
         return Finding(name, "broken", error.message, error.hint or "")
     ready = [node for node in nodes if node["Status"] == "ready" and node["SchedulingEligibility"] == "eligible"]
     able = [node for node in ready if ((node.get("Drivers") or {}).get(driver) or {}).get("Healthy")]
-    found = f"{address.url}: {len(ready)} of {len(nodes)} nodes take work, {len(able)} with the driver {driver}"
+    found = f"{nomad}: {len(ready)} of {len(nodes)} nodes take work, {len(able)} with the driver {driver}"
     if not able:
         return Finding(name, "broken", found, f"enable the driver {driver} on a node: docs/how-to/run-on-nomad.md")
     return Finding(name, "ok", found)

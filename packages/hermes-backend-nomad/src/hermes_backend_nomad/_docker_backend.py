@@ -61,11 +61,12 @@ class NomadBackend(ClusterBackend):
         """Say for `hermes doctor` whether there is a cluster for it."""
         return diagnose("nomad", "docker")
 
-    async def _prepare(self, address: Address) -> None:
-        await local_image(self._config)
+    async def _prepare(self, address: Address, *, build: bool) -> str:
+        identity = await local_image(self._config, build=build)
         self._delivery = await deliver(
             self._config.runtime, address, RUNTIME_INSIDE, fetched_inside=RUNTIME_FETCHED, everybody=False
         )
+        return identity
 
     def _job(self, address: Address, plan: SandboxPlan) -> Job:
         assert self._delivery is not None

@@ -59,11 +59,13 @@ def docker_job(config: NomadConfig, address: Address, delivery: Delivery, plan: 
         isolation=plan.isolation,
         tcp=f"0.0.0.0:${{NOMAD_PORT_{PORT}}}",
         tls_env=TLS_VARIABLE if config.tls else None,
-        idle_end_s=config.lease_ttl_s if config.purge_job_on_shutdown else config.keep_s,
+        idle_end_s=config.idle_end_s,
         fresh_proc=namespaces,
         drop_to=DAEMON_USER if namespaces else None,
         uid_range=None if namespaces else USERS,
-        writable=config.writable,
+        # One setting for many images, when they are the tasks': not all have the same folders.
+        writable=config.writable if plan.image is None else (),
+        writable_if_there=config.writable if plan.image is not None else (),
         hide=NOMADS_FOLDERS,
         guard=(TASKS_FOLDER,),
     )

@@ -12,13 +12,24 @@ from nomad.api import exceptions
 from hermes_core.exceptions import BackendUnavailableError, HermesError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hermes_backend_nomad._address import Address
 
-__all__ = ["ConflictError", "NotFoundError", "PassingError", "explain", "stream_error"]
+__all__ = [
+    "ConflictError",
+    "ElsewhereError",
+    "NotFoundError",
+    "PassingError",
+    "explain",
+    "none_answers",
+    "stream_error",
+]
 
 LONGEST = 500
 NO_LEADER = ("no cluster leader", "rpc error", "eof", "connection reset", "leadership", "not ready to serve", "raft")
 """What servers say while they choose a leader, or an agent starts: it passes."""
+ASKED = re.compile(r"with url: \S+")
 FORBIDDEN_HINT = "set NOMAD_TOKEN to a token that may do this; docs/how-to/run-on-nomad.md has the policy"
 HINTS = (
     ("nonexistent namespace", "nomad namespace list shows them all: -B namespace=NAME, or NOMAD_NAMESPACE"),
@@ -29,8 +40,12 @@ HINTS = (
 Failure: TypeAlias = exceptions.BaseNomadException | requests.RequestException | ValueError
 
 
-class PassingError(BackendUnavailableError):
-    """An agent did not answer, or had no leader: trying again may help."""
+class ElsewhereError(BackendUnavailableError):
+    """An agent gave no answer that counts: another one may."""
+
+
+class PassingError(ElsewhereError):
+    """An agent did not answer, or had no leader: trying again may help too."""
 
 
 class NotFoundError(HermesError):
@@ -53,18 +68,41 @@ def explain(error: Failure, address: Address, what: str) -> HermesError:
     if isinstance(response, requests.Response):
         return _answered(response.status_code, response.text, address, what)
     if isinstance(response, ValueError):  # no JSON, which requests has a class of its own for
-        return BackendUnavailableError(
+        return ElsewhereError(
             f"what answers at {address.url} is no Nomad agent: {' '.join(str(response).split())[:LONGEST]}",
             hint="give the address of an agent's HTTP interface: -B nomad_address=URL, or NOMAD_ADDR",
         )
     return _unreachable(str(response), address)
 
 
+def none_answers(failures: Sequence[ElsewhereError]) -> ElsewhereError:
+    """Return the error for a call that no agent answered, which names each of them.
+
+    Args:
+        failures: What became of it with each.
+    """
+    first, *others = failures
+    if not others:
+        return first
+    error = PassingError if any(isinstance(failure, PassingError) for failure in failures) else ElsewhereError
+    return error("; ".join(failure.message for failure in failures), hint=first.hint)
+
+
 def stream_error(error: httpx.HTTPError | OSError, address: Address) -> HermesError:
     """Return the error for the event stream."""
     if isinstance(error, httpx.HTTPStatusError):
         return _answered(error.response.status_code, error.response.text, address, "follow the cluster's events")
-    return _unreachable(str(error) or type(error).__name__, address)
+    return _unreachable(_said(error), address)
+
+
+def _said(error: BaseException) -> str:
+    """What is said of an error by itself, or by what brought it about: under trio only that knows of TLS."""
+    found: BaseException | None = error
+    while found is not None:
+        if str(found):
+            return str(found)
+        found = found.__cause__ or found.__context__
+    return type(error).__name__
 
 
 def _answered(status: int, text: str, address: Address, what: str) -> HermesError:
@@ -77,7 +115,7 @@ def _answered(status: int, text: str, address: Address, what: str) -> HermesErro
     if status == 409:
         return ConflictError(f"Nomad cannot {what}: somebody else was quicker")
     if "http request to an https server" in low:
-        return BackendUnavailableError(
+        return ElsewhereError(
             f"the Nomad agent at {address.url} speaks TLS",
             hint=f"give its address as https{address.url.removeprefix('http')}, and its authority in NOMAD_CACERT",
         )
@@ -87,20 +125,21 @@ def _answered(status: int, text: str, address: Address, what: str) -> HermesErro
     return BackendUnavailableError(f"Nomad at {address.url} cannot {what}: {said}", hint=hint)
 
 
-def _unreachable(said: str, address: Address) -> HermesError:
-    low = said.lower()
+def _unreachable(said: str, address: Address) -> ElsewhereError:
+    # Not what was asked of whom, whose names may be any.
+    low = ASKED.sub("", said.lower()).replace(address.host, "")
     if "certificate_verify_failed" in low or "certificate verify failed" in low or "doesn't match" in low:
-        return BackendUnavailableError(
+        return ElsewhereError(
             f"the certificate of Nomad at {address.url} is not trusted: {_reason(said)}",
             hint="name its authority in NOMAD_CACERT, and its name in NOMAD_TLS_SERVER_NAME if it is another",
         )
     if "certificate_required" in low or "certificate required" in low or "bad_certificate" in low:
-        return BackendUnavailableError(
+        return ElsewhereError(
             f"Nomad at {address.url} asks for a client certificate",
             hint="name its files in NOMAD_CLIENT_CERT and NOMAD_CLIENT_KEY",
         )
     if "ssl" in low or "tls" in low:
-        return BackendUnavailableError(
+        return ElsewhereError(
             f"TLS with Nomad at {address.url} failed: {_reason(said)}",
             hint="see that the agent speaks TLS (else its address is http://…), and which NOMAD_* files are named",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hermes_core.exceptions import BackendUnavailableError, NoCapacityError, SandboxLostError
 
@@ -11,12 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from hermes_backend_nomad._allocation import Allocation, Evaluation
-    from hermes_backend_nomad._config import ClusterSettings
     from hermes_core.exceptions import HermesError
 
 __all__ = [
-    "NO_CAPABILITY",
-    "NO_FRESH_PROC",
     "broken_start",
     "last_lines",
     "refused_capability",
@@ -60,7 +57,8 @@ PORT_TAKEN = ("port is already allocated", "address already in use")
 HINTS = (
     (
         NO_CAPABILITY,
-        "let the operator add sys_admin to allow_caps of the docker plugin, or take weaker slots: -B isolation=user",
+        "let the operator add sys_admin to allow_caps of the docker plugin, or take weaker slots: -B isolation=user "
+        "-B network=host",
     ),
     ("privileged", "let the operator allow privileged containers in the docker plugin, or leave out -B privileged"),
     (
@@ -80,13 +78,20 @@ HINTS = (
 )
 
 
-def unplaced(evaluation: Evaluation, config: ClusterSettings) -> HermesError:
-    """Return the error for a sandbox that no node takes, by the scheduler's numbers."""
+def unplaced(evaluation: Evaluation, job: Mapping[str, Any]) -> HermesError:
+    """Return the error for a sandbox that no node takes, by the scheduler's numbers.
+
+    Args:
+        evaluation: What became of it.
+        job: As it was registered, in the form of Nomad's interface.
+    """
     refused = evaluation.refused
     if refused is None:
         return NoCapacityError(f"Nomad did not place a sandbox: {evaluation.why or evaluation.status}")
     available = {name: number for name, number in (refused.get("NodesAvailable") or {}).items() if number}
-    where = f"datacenter {config.datacenter!r}" + (f", node pool {config.node_pool!r}" if config.node_pool else "")
+    where = f"datacenter {','.join(job['Datacenters'])!r}" + (
+        f", node pool {pool!r}" if (pool := job.get("NodePool")) else ""
+    )
     exhausted = refused.get("DimensionExhausted") or {}
     filtered = refused.get("ConstraintFiltered") or {}
     if exhausted or refused.get("QuotaExhausted"):

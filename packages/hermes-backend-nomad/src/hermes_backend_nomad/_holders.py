@@ -26,6 +26,8 @@ SEPARATOR = "-ttl"
 RENEWALS = 4
 """How often a lease is renewed before it would run out."""
 
+AGAIN_S = 1.0
+"""How soon it is tried again where it failed: once the cluster answers, others may sweep what looks left behind."""
 END_S = 5.0
 """How long it is tried to end one: it runs out by itself as well."""
 
@@ -72,17 +74,22 @@ class Holder:
 
     async def keep(self) -> None:
         """Renew it for ever."""
+        pause_s = self._ttl_s / RENEWALS
         while True:
-            await anyio.sleep(self._ttl_s / RENEWALS)
+            await anyio.sleep(pause_s)
             try:
                 await self.renew()
             except HermesError as error:
-                _logger.warning("the lease of this run's sandboxes was not renewed: %s", error.message)
+                level = logging.DEBUG if pause_s == AGAIN_S else logging.WARNING
+                _logger.log(level, "the lease of this run's sandboxes was not renewed: %s", error.message)
+                pause_s = AGAIN_S
+            else:
+                pause_s = self._ttl_s / RENEWALS
 
     async def end(self) -> None:
         """Say that it lives no more."""
-        path = f"{HOLDERS}{self.name}"
-        await self._cluster.delete("var", path, what="end the lease of this run", patience_s=END_S)
+        until = anyio.current_time() + END_S
+        await self._cluster.delete("var", f"{HOLDERS}{self.name}", what="end the lease of this run", until=until)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,12 +11,12 @@ import anyio
 from hermes_backend_nomad._belongings import remove_job
 from hermes_backend_nomad._placement import answering, place
 from hermes_backend_nomad._rendering import plan_of
-from hermes_backend_nomad._sandbox import NomadSandbox
+from hermes_backend_nomad._sandbox import STOP_S, NomadSandbox
 from hermes_backend_nomad._secrets import SandboxSecrets
 from hermes_backend_nomad._silence import SilentNodeError, avoiding
 from hermes_backend_nomad._warm import take_over
 from hermes_core.exceptions import HermesError, NoCapacityError, SandboxLostError
-from hermes_core.sandbox import check_isolation, require_slots
+from hermes_core.sandbox import MissingFolders, check_isolation, require_slots
 
 if TYPE_CHECKING:
     from hermes_backend_nomad._allocation import Allocation
@@ -45,6 +45,7 @@ class Launcher:
         changes: Tells what becomes of them.
         holder: Whose lease they live by.
         renderer: Writes their jobs.
+        missing: Folders that images of theirs do not have.
     """
 
     backend: str
@@ -54,6 +55,7 @@ class Launcher:
     changes: Changes
     holder: Holder
     renderer: JobRenderer
+    missing: MissingFolders = field(default_factory=MissingFolders)
 
     async def launch(self, spec: SandboxSpec, owner: str, name: str, isolation: str) -> NomadSandbox:
         """Start a sandbox, or take over a warm one, and wait until it answers; cancelling leaves nothing behind.
@@ -99,9 +101,9 @@ class Launcher:
             secrets = SandboxSecrets.make(plan.variable, self.holder.name, tls=self.settings.tls)
             with anyio.fail_after(self.settings.start_deadline_s):
                 secrets = await secrets.write(self.cluster)
-                await place(self.cluster, watch, self.changes.silent, job, self.settings)
+                await place(self.cluster, watch, self.changes.silent, job)
                 sandbox = self._sandbox(plan, watch, secrets)
-                await self._look_at(sandbox, watch)
+                await self._look_at(sandbox, watch, plan.image)
         except BaseException as error:
             await self._abandon(plan.job_id, sandbox)
             self.changes.forget(watch)
@@ -119,7 +121,7 @@ class Launcher:
         sandbox = self._sandbox(plan, watch, taken.secrets)
         try:
             with anyio.fail_after(self.settings.start_deadline_s):
-                await self._look_at(sandbox, watch)
+                await self._look_at(sandbox, watch, plan.image)
                 if not await sandbox.is_clean():
                     # Somebody uses it, who could not renew a lease; or did, and it ends by itself.
                     _logger.warning("the warm sandbox %s is in use, and is not taken over", taken.job_id)
@@ -138,13 +140,18 @@ class Launcher:
 
     def _sandbox(self, plan: SandboxPlan, watch: Watch, secrets: SandboxSecrets) -> NomadSandbox:
         kept = not self.settings.purge_job_on_shutdown
-        return NomadSandbox(plan.name, plan.slots, self.cluster, self.changes, watch, secrets, kept=kept)
+        return NomadSandbox(
+            *(plan.name, plan.slots, self.cluster, self.changes, watch, secrets),
+            kept=kept,
+            idle_end_s=self.settings.idle_end_s,
+        )
 
-    async def _look_at(self, sandbox: NomadSandbox, watch: Watch) -> None:
+    async def _look_at(self, sandbox: NomadSandbox, watch: Watch, image: str | None) -> None:
         """Wait until it answers, and see that its slots are isolated well enough."""
         facts = await answering(self.cluster, watch, sandbox)
         require_slots(facts.obstacle, "on the nodes")
         check_isolation(facts.isolation, self.settings.require_isolation, self.backend)
+        self.missing.warn(facts.missing, image)
 
     async def _abandon(self, job_id: str, sandbox: NomadSandbox | None) -> None:
         with anyio.CancelScope(shield=True):
@@ -152,9 +159,9 @@ class Launcher:
                 if sandbox is not None:
                     await sandbox.end()
                 else:
-                    await remove_job(self.cluster, job_id)
+                    await remove_job(self.cluster, job_id, anyio.current_time() + STOP_S)
             except HermesError as error:
-                _logger.warning("the job %s is left, and will be swept: %s", job_id, error.message)
+                _logger.warning("the job %s may be left, and will be swept: %s", job_id, error.message)
 
     def _too_late(self, plan: SandboxPlan, allocation: Allocation | None) -> SandboxLostError:
         within = f"sandbox {plan.name} did not answer within {self.settings.start_deadline_s:g} s"

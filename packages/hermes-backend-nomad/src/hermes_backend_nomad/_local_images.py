@@ -20,8 +20,15 @@ ON_NODES = "if the nodes have the image, -B auto_build_local_image=false"
 SIF_HINT = "-B image=/FOLDER/FILE.sif, a file that the nodes have, or -B image=NAME:local, an image of this machine"
 
 
-async def local_image(config: NomadConfig) -> None:
+async def local_image(config: NomadConfig, *, build: bool = True) -> str:
     """See that this machine's Docker engine has the image, if its tag ends in `:local`; build it if need be.
+
+    Args:
+        config: Names it.
+        build: Whether to; otherwise only the settings are looked at.
+
+    Returns:
+        Its id; empty if nobody looked.
 
     Raises:
         ConfigError: There is a Dockerfile that would never be built, or none where one is said to be.
@@ -32,9 +39,11 @@ async def local_image(config: NomadConfig) -> None:
         if (idle := _given(config)) is not None:
             reason = f"the tag of image {config.image} does not end in {LOCAL}" if not local else "nothing is built"
             raise ConfigError(f"{idle} does nothing here: {reason}", hint=f"leave it out, or -B image=NAME{LOCAL}")
-        return
+        return ""
+    if not build:
+        return ""
     try:
-        await _built(config.image, config.dockerfile_path, config.docker_build_context)
+        return await _built(config.image, config.dockerfile_path, config.docker_build_context)
     except BackendUnavailableError as error:
         raise BackendUnavailableError(error.message, hint=f"{error.hint}; {ON_NODES}") from error
 

@@ -75,7 +75,7 @@ async def _translated(path: Path, text: str, address: Address) -> Any:  # noqa: 
     return answer.content
 
 
-def merge_job(own: dict[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
+def merge_job(own: dict[str, Any], users: Mapping[str, Any], *, tasks_image: str | None = None) -> dict[str, Any]:
     """Return a sandbox's job with what the user says merged in, whose word counts.
 
     A job, its one group and the group's one task are merged each into that of the sandbox, whatever their names are.
@@ -83,6 +83,7 @@ def merge_job(own: dict[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         own: The sandbox's, in the form of Nomad's interface.
         users: The user's, in the same form.
+        tasks_image: The image that a task brings, which takes the place of any that is configured; None if it has none.
 
     Raises:
         ConfigError: It says what no sandbox can be.
@@ -113,6 +114,8 @@ def merge_job(own: dict[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
             hint="the backend nomad has docker, nomad-singularity raw_exec",
         )
     merged_task = _merged(own_task, _without(task, OURS["task"]))
+    if tasks_image is not None and "image" in own_task["Config"]:
+        merged_task["Config"]["image"] = tasks_image
     merged_group = _merged(own_group, _without(group, OURS["group"] | {"Tasks"})) | {"Tasks": [merged_task]}
     merged_group["Networks"] = [_network(own_group, group)]
     merged: dict[str, Any] = _merged(own, _without(users, OURS["job"] | {"TaskGroups", "Type"}))

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hermes_backend_nomad._allocation import Allocation
     from hermes_backend_nomad._changes import Watch
     from hermes_backend_nomad._cluster import Cluster
-    from hermes_backend_nomad._config import ClusterSettings
     from hermes_backend_nomad._sandbox import NomadSandbox
     from hermes_backend_nomad._silence import SilentNodes
     from hermes_core.sandbox import SandboxFacts
@@ -27,9 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["answering", "place"]
 
 
-async def place(
-    cluster: Cluster, watch: Watch, silent: SilentNodes, job: dict[str, Any], config: ClusterSettings
-) -> None:
+async def place(cluster: Cluster, watch: Watch, silent: SilentNodes, job: dict[str, Any]) -> None:
     """Register a job and wait until its allocation runs.
 
     Args:
@@ -37,7 +34,6 @@ async def place(
         watch: Of the job, from before it is registered.
         silent: Nodes that do not answer; another may be found.
         job: In the form of Nomad's interface.
-        config: For what is said of failures.
 
     Raises:
         NoCapacityError: No node takes it.
@@ -59,7 +55,7 @@ async def place(
         elif (evaluation := watch.evaluation) is not None and (
             evaluation.refused is not None or evaluation.status != "complete"
         ):
-            raise unplaced(evaluation, config)
+            raise unplaced(evaluation, job)
         await watch.change()
 
 

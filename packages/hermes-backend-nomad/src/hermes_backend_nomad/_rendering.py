@@ -46,10 +46,12 @@ class JobRenderer:
     Args:
         settings: Those of the backend.
         driver_job: Returns the job of a plan, as a driver has it.
+        identity: What the image of its jobs is, where its name does not tell; empty if nobody knows.
     """
 
-    def __init__(self, settings: ClusterSettings, driver_job: Callable[[SandboxPlan], Job]) -> None:
+    def __init__(self, settings: ClusterSettings, driver_job: Callable[[SandboxPlan], Job], identity: str) -> None:
         self._settings = settings
+        self._identity = identity
         self._driver_job = driver_job
         self._users: dict[str, Any] | None = None
 
@@ -72,12 +74,16 @@ class JobRenderer:
             ConfigError: The user's own specification says what no sandbox can be.
         """
         job = self._merged(plan)
-        return job if self._settings.purge_job_on_shutdown else marked(job, fingerprint(job, plan.slots))
+        return (
+            job if self._settings.purge_job_on_shutdown else marked(job, fingerprint(job, plan.slots, self._identity))
+        )
 
     def fingerprint(self, plan: SandboxPlan) -> str:
         """Return what the plan has in common with those of the same settings."""
-        return fingerprint(self._merged(plan), plan.slots)
+        return fingerprint(self._merged(plan), plan.slots, self._identity)
 
     def _merged(self, plan: SandboxPlan) -> dict[str, Any]:
         job = api_form(self._driver_job(plan))
-        return job if self._users is None else merge_job(job, self._users)
+        if self._users is None:
+            return job
+        return merge_job(job, self._users, tasks_image=plan.image)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from hermes_backend_nomad._job import Artifact
+from hermes_backend_nomad._reach import closed_to
 from hermes_core.exceptions import BackendUnavailableError, ConfigError
 from hermes_core.sandbox.portable import build_runtime, fixed_runtime
 
@@ -25,7 +26,6 @@ FETCHED = "local/hermes"
 SCHEMES = ("http://", "https://", "s3::", "git::", "gcs::")
 HINT = "-B runtime=FOLDER on the nodes, runtime=image:FOLDER, or runtime=http://…/hermes.tar.gz"
 SHARED_CACHE = "/var/tmp/hermes-runtime-{user}"
-EVERYBODY = stat.S_IXOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ async def deliver(
     if runtime is None:
         if not address.here:
             raise ConfigError(
-                f"Nomad's nodes are not this machine ({address.url}), and must find the daemon somewhere", hint=HINT
+                f"Nomad's nodes are not this machine ({address}), and must find the daemon somewhere", hint=HINT
             )
         folder = await to_thread.run_sync(_own_folder, everybody)
         return Delivery(fixed_runtime(inside).arguments, str(folder))
@@ -86,7 +86,7 @@ def _archive(source: str) -> Artifact:
 
 def _own_folder(everybody: bool) -> Path:
     folder = build_runtime()
-    if not everybody or all(parent.stat().st_mode & EVERYBODY for parent in folder.parents):
+    if not everybody or closed_to(None, folder) is None:
         return folder
     # The cache is in a private home, and the containers are somebody else's.
     shared = Path(SHARED_CACHE.format(user=os.geteuid()))

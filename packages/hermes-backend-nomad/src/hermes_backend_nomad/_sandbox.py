@@ -9,6 +9,7 @@ import anyio
 
 from hermes_backend_nomad._belongings import remove_job
 from hermes_backend_nomad._certificates import SERVER_NAME, client_context
+from hermes_backend_nomad._errors import NotFoundError
 from hermes_backend_nomad._failures import last_lines
 from hermes_backend_nomad._sandbox_job import TASK
 from hermes_core.exceptions import HermesError, SandboxLostError
@@ -17,15 +18,20 @@ from hermes_core.sandbox import SandboxClient, connect_tcp
 if TYPE_CHECKING:
     from anyio.abc import ByteStream
 
+    from hermes_backend_nomad._allocation import Allocation
     from hermes_backend_nomad._changes import Changes, Watch
     from hermes_backend_nomad._cluster import Cluster
     from hermes_backend_nomad._secrets import SandboxSecrets
 
-__all__ = ["NomadSandbox"]
+__all__ = ["STOP_S", "NomadSandbox"]
 
+STOP_S = 13.0
+"""What a stop takes at most, with or without an agent that answers: a pool waits for 15 seconds."""
 END_S = 8.0
+PURGE_S = 2.0
+"""What is left of the stop for forgetting the job."""
 LEAVE_S = 5.0
-CLEAN_S = 10.0
+CLEAN_S = 5.0
 """A daemon that was stopped by force, with its connections, says nothing at all."""
 
 _logger = logging.getLogger(__name__)
@@ -45,6 +51,7 @@ class NomadSandbox:
         watch: Of its job.
         secrets: Of its job.
         kept: Whether it stays for other runs when it is stopped.
+        idle_end_s: Seconds without anybody after which it ends by itself.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class NomadSandbox:
         secrets: SandboxSecrets,
         *,
         kept: bool,
+        idle_end_s: float,
     ) -> None:
         self._name = name
         self._capacity = capacity
@@ -65,6 +73,7 @@ class NomadSandbox:
         self._watch = watch
         self._secrets = secrets
         self._kept = kept
+        self._idle_end_s = idle_end_s
         self._tls = client_context(secrets.client) if secrets.client else None
         self._stopping = anyio.Lock()
         self._stopped = False
@@ -134,11 +143,14 @@ class NomadSandbox:
             _logger.warning("%s", await self.alive())
 
     async def stop(self) -> None:
-        """End it and all that is in it, or leave it to others if it is kept; idempotent."""
+        """End it and all that is in it, or leave it to others if it is kept; idempotent.
+
+        It takes no longer than `STOP_S`: what could not be removed by then is named in the log, and ends by itself.
+        """
         await self._stop(kept=self._kept)
 
     async def end(self) -> None:
-        """End it and all that is in it, kept or not; idempotent."""
+        """End it and all that is in it, kept or not; idempotent; as `stop`."""
         await self._stop(kept=False)
 
     async def _stop(self, *, kept: bool) -> None:
@@ -146,27 +158,34 @@ class NomadSandbox:
             async with self._stopping:
                 if self._stopped:
                     return
-                left = kept and await self._left()
+                until = anyio.current_time() + STOP_S
+                left = kept and await self._left(until)
                 self._stopped = True
                 if not left:
-                    await self._remove()
+                    await self._remove(until)
                 self._changes.forget(self._watch)
 
-    async def _remove(self) -> None:
+    async def _remove(self, until: float) -> None:
         try:
             # Not purged at once: of an allocation whose job is gone, nobody says when its processes are.
-            await self._cluster.delete("job", self.job_id, what=f"end the job {self.job_id}")
-            await self._wait_gone()
-            await remove_job(self._cluster, self.job_id)
+            await self._cluster.delete("job", self.job_id, what=f"end the job {self.job_id}", until=until)
+            await self._wait_gone(until - PURGE_S)
+            await remove_job(self._cluster, self.job_id, until)
         except HermesError as error:
-            _logger.warning("the job %s is left, and will be swept: %s", self.job_id, error.message)
+            _logger.warning(
+                "the job %s is left: its sandbox ends by itself within %g s, and the next run, or hermes sandbox "
+                "cleanup, removes the job: %s",
+                self.job_id,
+                self._idle_end_s,
+                error.message,
+            )
 
-    async def _left(self) -> bool:
+    async def _left(self, until: float) -> bool:
         """Give its slots back and say that nobody has it; false if it is of no use to others."""
         try:
             with anyio.fail_after(CLEAN_S):
                 clean = await self.alive() is None and await self.is_clean()
-            return clean and await self._secrets.taken_by("", self._cluster) is not None
+            return clean and await self._secrets.taken_by("", self._cluster, until) is not None
         except TimeoutError:
             _logger.info("the sandbox %s is not kept: its daemon does not answer", self.name)
         except HermesError as error:
@@ -191,11 +210,24 @@ class NomadSandbox:
             raise failure
         return slots == {}
 
-    async def _wait_gone(self) -> None:
+    async def _wait_gone(self, until: float) -> None:
         """Wait until its processes are gone, which takes the node a moment, unless it answers no more."""
-        silent = self._changes.silent
-        with anyio.move_on_after(END_S):
+        enough = anyio.current_time() + END_S
+        with anyio.CancelScope(deadline=min(enough, until)):
             while not self._watch.over:
                 await self._watch.change()
-        if not self._watch.over and (allocation := self._watch.allocation) is not None:
-            silent.note(allocation)
+        if self._watch.over or enough > until or (allocation := self._watch.allocation) is None:
+            return
+        if await self._known(allocation, until):
+            self._changes.silent.note(allocation)
+
+    async def _known(self, allocation: Allocation, until: float) -> bool:
+        """Whether the cluster still knows of it; when somebody else has purged its job, its node has nothing to say."""
+        what = "look at an allocation"
+        try:
+            await self._cluster.get("allocation", allocation.id, what=what, patience_s=0, until=until)
+        except NotFoundError:
+            return False
+        except HermesError:
+            pass
+        return True

@@ -29,7 +29,6 @@ __all__ = [
     "PORT",
     "TASK",
     "TLS_VARIABLE",
-    "TOKEN_VARIABLE",
     "SandboxPlan",
     "resources_of",
     "sandbox_job",

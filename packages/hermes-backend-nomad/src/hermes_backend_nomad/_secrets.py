@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
@@ -63,8 +64,12 @@ class SandboxSecrets:
             answer.content["ModifyIndex"],
         )
 
-    async def write(self, cluster: Cluster) -> Self:
+    async def write(self, cluster: Cluster, until: float = math.inf) -> Self:
         """Write them, unless somebody else did meanwhile.
+
+        Args:
+            cluster: Where.
+            until: Time on the event loop's clock when it is over in any case.
 
         Raises:
             ConflictError: Somebody did.
@@ -73,7 +78,11 @@ class SandboxSecrets:
         content = {"Path": self.path, "Items": {name: text for name, text in items.items() if text}}
         try:
             answer = await cluster.put(
-                "var", self.path, what="write a sandbox's variable", content=content, params={"cas": self.index}
+                *("var", self.path),
+                what="write a sandbox's variable",
+                content=content,
+                params={"cas": self.index},
+                until=until,
             )
         except ConflictError:
             # It may have been this one, whose answer was lost.
@@ -83,9 +92,9 @@ class SandboxSecrets:
             return found
         return replace(self, index=answer.content["ModifyIndex"])
 
-    async def taken_by(self, holder: str, cluster: Cluster) -> Self | None:
-        """Have them say who has the sandbox; None if somebody else was quicker."""
+    async def taken_by(self, holder: str, cluster: Cluster, until: float = math.inf) -> Self | None:
+        """Have them say who has the sandbox; None if somebody else was quicker; see `write`."""
         try:
-            return await replace(self, holder=holder).write(cluster)
+            return await replace(self, holder=holder).write(cluster, until)
         except ConflictError:
             return None

@@ -22,7 +22,7 @@ from hermes_core.exceptions import BackendUnavailableError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-__all__ = ["converted", "images_folder"]
+__all__ = ["converted"]
 
 PAUSE_S = 0.1
 LONGEST_COMPLAINT = 16384

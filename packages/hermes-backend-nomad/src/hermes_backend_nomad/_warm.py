@@ -23,15 +23,16 @@ __all__ = ["Taken", "fingerprint", "marked", "purge_warm", "take_over"]
 _logger = logging.getLogger(__name__)
 
 
-def fingerprint(job: dict[str, Any], slots: int) -> str:
+def fingerprint(job: dict[str, Any], slots: int, identity: str) -> str:
     """Return what tells sandboxes of the same settings from others: everything about their jobs but names.
 
     Args:
         job: In the form of Nomad's interface.
         slots: How many it hosts.
+        identity: What its image is, where that is known.
     """
     said = {name: value for name, value in job.items() if name not in ("ID", "Name", "Meta")}
-    text = json.dumps([said, slots], sort_keys=True).replace(job["ID"], "")
+    text = json.dumps([said, slots, identity], sort_keys=True).replace(job["ID"], "")
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
