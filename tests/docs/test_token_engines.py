@@ -35,7 +35,7 @@ def test_the_command_and_the_reader_work(tmp_path: Path) -> None:
             text=True,
             cwd=tmp_path,
             env={**os.environ, "HOME": str(tmp_path)},
-            timeout=120,
+            timeout=600,
             check=False,
         )
     assert done.returncode == 0, done.stderr
