@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import socket
 from contextlib import ExitStack, suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -16,6 +14,7 @@ from click.testing import CliRunner
 from nomad.api.exceptions import BaseNomadException
 from tests.hermes_backend_nomad.command_line import hermes, settings_of
 from tests.hermes_backend_nomad.conftest import backend_on, nothing_left
+from tests.hermes_backend_nomad.web_servers import QuietHandler, serving
 from tests.stand_ins.nomad.fixtures import running_stand_in
 
 from hermes_backend_nomad._address import Address
@@ -296,21 +295,14 @@ def test_no_agent(tmp_path: Path) -> None:
 def web_server() -> Iterator[str]:
     """Something else that speaks HTTP."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"<html>")
 
-        def log_message(self, *arguments: object) -> None:
-            del arguments
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Handler) as address:
+        yield address
 
 
 def test_something_that_is_no_agent(web_server: str, tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import ssl
 from contextlib import ExitStack, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 import trustme
+from tests.hermes_backend_nomad.web_servers import QuietHandler, serving
 from tests.stand_ins.nomad.fixtures import running_stand_in
 
 from hermes_backend_nomad import NomadConfig
@@ -175,7 +175,7 @@ def carry(source: socket.socket, target: socket.socket) -> None:
 def proxy(agent: str) -> Iterator[str]:
     """A proxy that leads to the agent, whatever it is asked for."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_CONNECT(self) -> None:
             with socket.create_connection(("127.0.0.1", int(agent.rpartition(":")[2]))) as outer:
                 self.send_response(200)
@@ -185,15 +185,8 @@ def proxy(agent: str) -> Iterator[str]:
                 carry(self.connection, outer)
                 back.join()
 
-        def log_message(self, *arguments: object) -> None:
-            del arguments
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Handler) as address:
+        yield address
 
 
 @pytest.mark.parametrize("way", WAYS)

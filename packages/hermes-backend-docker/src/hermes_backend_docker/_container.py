@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from docker import errors
 from docker.types import DeviceRequest, Mount
 
+from hermes_core.sandbox import writable_arguments
 from hermes_core.sandbox.portable import RUNTIME_INSIDE
 from hermes_sandboxd import CLAIMS, daemon_arguments
 
@@ -124,9 +125,7 @@ def _command(plan: ContainerPlan) -> list[str]:
         isolation=plan.config.isolation,
         image_env=True,
         slot_env=kept,
-        # One setting for many images, when they are the tasks': not all have the same folders.
-        writable=plan.config.writable if plan.asked_for is None else (),
-        writable_if_there=plan.config.writable if plan.asked_for is not None else (),
+        **writable_arguments(plan.config.writable, tasks_image=plan.asked_for is not None),
         devices=(*plan.config.devices, *(GPU_DEVICES if plan.config.gpus is not None else ())),
         # The socket is this user's, whoever the daemon is: nobody else in the container can use it.
         socket_user=os.geteuid() if plan.config.user is None and os.geteuid() != 0 else None,

@@ -14,6 +14,7 @@ from hermes_backend_nomad._sandbox_job import (
     sandbox_job,
     secrets,
 )
+from hermes_core.sandbox import writable_arguments
 from hermes_sandboxd import daemon_arguments
 
 if TYPE_CHECKING:
@@ -62,9 +63,7 @@ def apptainer_job(
         tls_env=TLS_VARIABLE if config.tls else None,
         idle_end_s=config.idle_end_s,
         devices=GPU_DEVICES if config.nv else (),
-        # One setting for many images, when they are the tasks': not all have the same folders.
-        writable=config.writable if plan.image is None else (),
-        writable_if_there=config.writable if plan.image is not None else (),
+        **writable_arguments(config.writable, tasks_image=plan.image is not None),
     )
     # What bubblewrap wants to make a /dev, and is missing from that of a contained container.
     mounts = ["/dev/full", *_runtime_mount(delivery), f"{SHARED}:{SHARED_INSIDE}", *map(_read_only, config.binds)]

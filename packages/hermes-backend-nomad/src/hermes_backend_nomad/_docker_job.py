@@ -14,6 +14,7 @@ from hermes_backend_nomad._sandbox_job import (
     sandbox_job,
     secrets,
 )
+from hermes_core.sandbox import writable_arguments
 from hermes_sandboxd import daemon_arguments
 
 if TYPE_CHECKING:
@@ -63,9 +64,7 @@ def docker_job(config: NomadConfig, address: Address, delivery: Delivery, plan: 
         fresh_proc=namespaces,
         drop_to=DAEMON_USER if namespaces else None,
         uid_range=None if namespaces else USERS,
-        # One setting for many images, when they are the tasks': not all have the same folders.
-        writable=config.writable if plan.image is None else (),
-        writable_if_there=config.writable if plan.image is not None else (),
+        **writable_arguments(config.writable, tasks_image=plan.image is not None),
         hide=NOMADS_FOLDERS,
         guard=(TASKS_FOLDER,),
     )

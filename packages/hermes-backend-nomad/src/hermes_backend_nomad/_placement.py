@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from hermes_backend_nomad._allocation import Evaluation
 from hermes_backend_nomad._errors import NotFoundError
 from hermes_backend_nomad._failures import broken_start, start_failure, unplaced
 from hermes_backend_nomad._sandbox_job import TASK
 from hermes_backend_nomad._silence import begun
+from hermes_core.concurrency import background_tasks
 from hermes_core.exceptions import HermesError, SandboxLostError
 from hermes_core.sandbox import greet
 
@@ -76,8 +75,6 @@ async def answering(cluster: Cluster, watch: Watch, sandbox: NomadSandbox) -> Sa
         SandboxLostError: It ended instead.
         BackendUnavailableError: It cannot work there.
     """
-    facts: SandboxFacts | None = None
-    failure: HermesError | None = None
 
     async def give_up_when_broken() -> None:
         # Somebody else may listen at the port, who never answers.
@@ -85,15 +82,13 @@ async def answering(cluster: Cluster, watch: Watch, sandbox: NomadSandbox) -> Sa
             await watch.change()
         tasks.cancel_scope.cancel()
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(give_up_when_broken)
-        try:
-            facts = await greet(sandbox, reconnect_s=math.inf)  # it is about to listen, or to say why it does not
-        except HermesError as error:
-            failure = error
-        tasks.cancel_scope.cancel()
-    if facts is not None:
-        return facts
+    failure: HermesError | None = None
+    try:
+        async with background_tasks() as tasks:
+            tasks.start_soon(give_up_when_broken)
+            return await greet(sandbox, reconnect_s=math.inf)  # it is about to listen, or to say why it does not
+    except HermesError as error:
+        failure = error
     allocation = watch.allocation
     if (
         allocation is not None

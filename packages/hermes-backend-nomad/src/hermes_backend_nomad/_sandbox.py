@@ -12,6 +12,7 @@ from hermes_backend_nomad._certificates import SERVER_NAME, client_context
 from hermes_backend_nomad._errors import NotFoundError
 from hermes_backend_nomad._failures import last_lines
 from hermes_backend_nomad._sandbox_job import TASK
+from hermes_core.concurrency import background_tasks
 from hermes_core.exceptions import HermesError, SandboxLostError
 from hermes_core.sandbox import SandboxClient, connect_tcp
 
@@ -194,21 +195,12 @@ class NomadSandbox:
 
     async def is_clean(self) -> bool:
         """Whether every slot was given back and reset."""
-        failure: HermesError | None = None
-        slots: object = None
-        async with anyio.create_task_group() as tasks:
-            client = SandboxClient(self, reconnect_s=LEAVE_S)
-            try:
-                await tasks.start(client.run)
-                slots = ((await client.request("health", {})).result or {})["slots"]
-                await client.leave()
-            except HermesError as error:
-                failure = error  # which the task group would wrap
-            finally:
-                client.close(f"sandbox {self.name} was left")
-        if failure is not None:
-            raise failure
-        return slots == {}
+        client = SandboxClient(self, reconnect_s=LEAVE_S)
+        async with background_tasks() as tasks:
+            await tasks.start(client.run)
+            slots = ((await client.request("health", {})).result or {})["slots"]
+            await client.leave()
+        return bool(slots == {})
 
     async def _wait_gone(self, until: float) -> None:
         """Wait until its processes are gone, which takes the node a moment, unless it answers no more."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hermes_backend_singularity._engine import GLOBAL
 from hermes_backend_singularity._gpus import GPU_DEVICES, gpu_variables
 from hermes_backend_singularity._state import SOCKET
+from hermes_core.sandbox import writable_arguments
 from hermes_sandboxd import daemon_arguments
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ class Launch:
             root="image",
             # Scripts in an image may set some, which only the engine runs.
             image_env=True,
-            # One setting for many images, when they are the tasks': not all have the same folders.
-            writable=() if asked_for else config.writable,
-            writable_if_there=config.writable if asked_for else (),
+            **writable_arguments(config.writable, tasks_image=asked_for),
             devices=GPU_DEVICES if config.nv else (),
             slot_env=gpu_variables() if config.nv else {},
             command=self.runtime.arguments,

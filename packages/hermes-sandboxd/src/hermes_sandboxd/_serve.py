@@ -195,7 +195,7 @@ async def _main(
             raise PortTakenError(f"cannot listen at {arguments.tcp}: {os.strerror(error.errno or 0)}") from None
         servers.append(server)
         port = servers[-1].sockets[0].getsockname()[1]
-    _announce(arguments, port, daemon)
+    _announce(arguments.socket, port, daemon)
     loop.run_in_executor(None, state.remove_abandoned_siblings)
     await ended.wait()
     for server in servers:
@@ -226,10 +226,10 @@ def _find_groups(daemon_id: str) -> ControlGroups | None:
     return groups
 
 
-def _announce(arguments: argparse.Namespace, port: int | None, daemon: Daemon) -> None:
+def _announce(path: str, port: int | None, daemon: Daemon) -> None:
     line = {
         "ready": True,
-        "socket": os.path.abspath(arguments.socket),
+        "socket": os.path.abspath(path),
         "tcp": port,
         "pid": os.getpid(),
         "daemon_id": daemon.id,

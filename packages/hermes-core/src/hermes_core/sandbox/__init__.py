@@ -19,7 +19,7 @@ from hermes_core.sandbox._isolation import (
     require_slots,
 )
 from hermes_core.sandbox._jobs import JobInfo, JobOutput
-from hermes_core.sandbox._missing_folders import MissingFolders
+from hermes_core.sandbox._missing_folders import MissingFolders, writable_arguments
 from hermes_core.sandbox._passing_backend import PassingBackend
 from hermes_core.sandbox._process_sandbox import ProcessSandbox
 from hermes_core.sandbox._protocol import (
@@ -95,6 +95,7 @@ __all__ = [
     "host_runtime",
     "portable_runtime",
     "require_slots",
+    "writable_arguments",
 ]
 
 

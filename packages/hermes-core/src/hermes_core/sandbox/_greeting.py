@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import anyio
-
-from hermes_core.exceptions import HermesError
+from hermes_core.concurrency import background_tasks
 from hermes_core.sandbox._client import SandboxClient
 
 if TYPE_CHECKING:
@@ -29,13 +27,7 @@ async def greet(sandbox: Sandbox, *, reconnect_s: float = 10.0) -> SandboxFacts:
         BackendUnavailableError: TLS cannot be spoken with it.
     """
     client = SandboxClient(sandbox, reconnect_s=reconnect_s)
-    failure: HermesError | None = None
-    async with anyio.create_task_group() as tasks:
-        try:
-            await tasks.start(client.run)
-            await client.leave()
-        except HermesError as error:
-            failure = error  # which the task group would wrap
-    if failure is not None:
-        raise failure
+    async with background_tasks() as tasks:
+        await tasks.start(client.run)
+        await client.leave()
     return client.facts

@@ -1,16 +1,34 @@
-"""Tells of folders that slots were to have copies of, and that an image does not have."""
+"""Folders of images that slots have copies of, and those that an image does not have."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["MissingFolders"]
+__all__ = ["MissingFolders", "WritableArguments", "writable_arguments"]
 
 _logger = logging.getLogger(__name__)
+
+
+class WritableArguments(TypedDict):
+    """Those of `hermes_sandboxd.daemon_arguments` about folders that slots may change."""
+
+    writable: Sequence[str]
+    writable_if_there: Sequence[str]
+
+
+def writable_arguments(folders: Sequence[str], *, tasks_image: bool) -> WritableArguments:
+    """Return how a daemon is told of the folders that a backend's `writable` names.
+
+    Args:
+        folders: Of the image.
+        tasks_image: Whether the image is that of whoever leases, and not the configured one: one setting is for many
+            then, and not all have the same folders.
+    """
+    return {"writable": () if tasks_image else folders, "writable_if_there": folders if tasks_image else ()}
 
 
 class MissingFolders:

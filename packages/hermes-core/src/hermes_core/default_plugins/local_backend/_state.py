@@ -13,6 +13,8 @@ from hermes_sandboxd import list_sandboxes, remove_sandbox
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hermes_sandboxd import SandboxFacts
+
 __all__ = ["LOCK", "clean_up", "existing_root", "folder_of", "inspect", "socket_of", "state_root", "sweep"]
 
 LOCK = ".hermes-sandboxd"
@@ -78,13 +80,13 @@ def socket_of(folder: Path) -> Path:
 
 def inspect(root: Path, owner: str | None) -> list[SandboxInfo]:
     """Return the sandboxes of an owner, or of everyone, by their state folders and sockets."""
-    return [SandboxInfo(*facts) for facts in list_sandboxes(os.fspath(root)) if owner in (None, facts.owner)]
+    return [SandboxInfo(*facts) for facts in _found(root, owner)]
 
 
 def clean_up(root: Path, owner: str | None) -> list[SandboxInfo]:
     """Remove what no process is left of, of an owner or of everyone; return what was removed."""
-    left = [info for info in inspect(root, owner) if info.state == "left behind"]
-    return [info for info in left if _remove(root / f"{info.owner}{SEPARATOR}{info.name}")]
+    left = [facts for facts in _found(root, owner) if facts.state == "left behind"]
+    return [SandboxInfo(*facts) for facts in left if _remove(root / facts.title)]
 
 
 def sweep(root: Path) -> None:
@@ -92,9 +94,13 @@ def sweep(root: Path) -> None:
 
     Folders with a lock, which may be large, are swept by the next daemon.
     """
-    for facts in list_sandboxes(os.fspath(root)):
+    for facts in _found(root, None):
         if facts.state == "left behind" and not (root / facts.title / LOCK).exists():
             _remove(root / facts.title)
+
+
+def _found(root: Path, owner: str | None) -> list[SandboxFacts]:
+    return [facts for facts in list_sandboxes(os.fspath(root)) if owner in (None, facts.owner)]
 
 
 def _remove(folder: Path) -> bool:
