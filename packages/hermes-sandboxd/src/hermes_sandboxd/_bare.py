@@ -36,7 +36,8 @@ def settle(spec: dict[str, Any]) -> Joined:
     oom_score = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
     children = open_children()
     memory = (os.open("/proc/self/smaps_rollup", os.O_RDONLY | os.O_CLOEXEC),)
-    if spec["network"] == "none":
+    is_cut_off = spec["network"] == "none"
+    if is_cut_off:
         _cut_off()
     uid = spec["uid"]
     try:
@@ -47,7 +48,7 @@ def settle(spec: dict[str, Any]) -> Joined:
             os.setresuid(0, uid, 0)
         _linux.set_no_new_privileges()
         if spec["seccomp"]:
-            install_filter()
+            install_filter(shares_queues=not is_cut_off)
         _linux.set_not_dumpable()
     except OSError as error:
         raise NamespaceError(f"the slot's user cannot be had: {error}") from None

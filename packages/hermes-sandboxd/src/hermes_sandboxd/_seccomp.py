@@ -2,7 +2,8 @@
 
 What is refused fails with EPERM, as it does for anybody without privileges. `clone3`, whose flags a filter cannot
 see, fails with ENOSYS, upon which C libraries use `clone`; so does every call of another architecture than the
-machine's own.
+machine's own. So does `mq_open` where slots share the machine's message queues: queues outlive who made them, and are
+to be found only where somebody has mounted them.
 The numbers are those of the kernel's tables (`asm/unistd_64.h`, `asm-generic/unistd.h`).
 """
 
@@ -50,6 +51,7 @@ class _Machine(NamedTuple):
     unshare: int
     socket: int
     ioctl: int
+    mq_open: int
     has_x32: bool
 
 
@@ -73,6 +75,7 @@ _X86_64 = _Machine(
     unshare=272,
     socket=41,
     ioctl=16,
+    mq_open=240,
     has_x32=True,
 )
 _AARCH64 = _Machine(
@@ -93,6 +96,7 @@ _AARCH64 = _Machine(
     unshare=97,
     socket=198,
     ioctl=29,
+    mq_open=180,
     has_x32=False,
 )
 _MACHINES = {"x86_64": _X86_64, "aarch64": _AARCH64}
@@ -110,13 +114,19 @@ def seccomp_obstacle() -> str | None:
         return "this kernel has no seccomp filters"
 
 
-def filter_program() -> bytes:
-    """Return the filter of this machine as an array of `struct sock_filter`."""
+def filter_program(*, shares_queues: bool) -> bytes:
+    """Return the filter of this machine as an array of `struct sock_filter`.
+
+    Args:
+        shares_queues: Whether POSIX message queues are the machine's, and therefore refused.
+    """
     machine = _MACHINES[os.uname().machine]
     steps = [(_LOAD, 0, 0, _ARCHITECTURE), *_unless_equal(machine.architecture, _ENOSYS), (_LOAD, 0, 0, _NUMBER)]
     if machine.has_x32:
         steps += _when(_AT_LEAST, _X32_BIT, _ENOSYS)
     steps += _when(_EQUAL, machine.clone3, _ENOSYS)
+    if shares_queues:
+        steps += _when(_EQUAL, machine.mq_open, _ENOSYS)
     for number in machine.refused:
         steps += _when(_EQUAL, number, _EPERM)
     makes_namespaces = _when(_ANY_BIT, _NEW_NAMESPACES, _EPERM)
@@ -130,13 +140,16 @@ def filter_program() -> bytes:
     return b"".join(struct.pack("=HBBI", *step) for step in steps)
 
 
-def install_filter() -> None:
+def install_filter(*, shares_queues: bool = False) -> None:
     """Bind this process and all that it starts to the filter, for good; needs no_new_privs.
+
+    Args:
+        shares_queues: As of `filter_program`.
 
     Raises:
         OSError: The kernel refuses.
     """
-    install_seccomp_filter(_PROGRAM or filter_program())
+    install_seccomp_filter(_PROGRAMS[shares_queues] if _PROGRAMS else filter_program(shares_queues=shares_queues))
 
 
 def _when(comparison: int, value: int, result: int) -> list[tuple[int, int, int, int]]:
@@ -154,4 +167,4 @@ def _of_call(number: int, argument: int, steps: list[tuple[int, int, int, int]])
 
 
 # Made when the zygote imports this, for all slots.
-_PROGRAM = filter_program() if seccomp_obstacle() is None else b""
+_PROGRAMS = [filter_program(shares_queues=shares) for shares in (False, True)] if seccomp_obstacle() is None else []
