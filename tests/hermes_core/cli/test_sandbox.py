@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,16 +188,21 @@ def kill_all_of(folder: Path, owner: subprocess.Popen[bytes]) -> None:
     """Kill an owner and every process of its sandbox, so that nobody is left to clean up."""
     processes = processes_of(folder)
     assert processes
-    for pid in processes:
-        os.kill(pid, signal.SIGSTOP)  # none may see another die
+    signal_each(processes, signal.SIGSTOP)  # none may see another die
     owner.kill()
-    for pid in processes:
-        os.kill(pid, signal.SIGKILL)
-    owner.wait()
     deadline = time.monotonic() + 30
-    while processes_of(folder):
+    while processes:
         assert time.monotonic() < deadline, "something survives"
+        signal_each(processes, signal.SIGKILL)
         time.sleep(0.01)
+        processes = processes_of(folder)  # and who was just being made
+    owner.wait()
+
+
+def signal_each(processes: list[int], number: signal.Signals) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def test_list_and_cleanup_tell_the_living_from_the_dead(hermes: Cli, tmp_path: Path, state: Path) -> None:

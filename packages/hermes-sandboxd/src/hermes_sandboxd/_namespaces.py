@@ -63,7 +63,7 @@ def join(spec: dict[str, Any]) -> Joined:
     memory = [os.open("/proc/self/smaps_rollup", os.O_RDONLY | os.O_CLOEXEC)]
     if spec["uid"] is not None:
         _become(spec["uid"])
-    monitor, init_pid, leash = _run_bubblewrap(spec["argv"])
+    monitor, init_pid, leash = _run_bubblewrap(spec["argv"], children)
     try:
         pidfd = os.pidfd_open(init_pid)
         try:
@@ -91,7 +91,7 @@ def _become(uid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def _run_bubblewrap(argv: list[str]) -> tuple[int, int, int]:
+def _run_bubblewrap(argv: list[str], children: int) -> tuple[int, int, int]:
     init_input, leash = os.pipe()
     echo, init_output = os.pipe()
     errors, error_output = os.pipe()
@@ -119,7 +119,7 @@ def _run_bubblewrap(argv: list[str]) -> tuple[int, int, int]:
     try:
         return monitor, _await_init(leash, echo, errors, info), leash
     except (OSError, NamespaceError) as error:
-        os.kill(monitor, signal.SIGKILL)
+        _give_up(monitor, children)
         raise error if isinstance(error, NamespaceError) else NamespaceError(_failure(errors)) from None
     finally:
         for descriptor in (echo, errors, info):
@@ -133,6 +133,14 @@ def _await_init(leash: int, echo: int, errors: int, info: int) -> int:
     if not ready or not os.read(echo, 1):
         raise NamespaceError(_failure(errors))
     return int(json.loads(os.read(info, 4096))["child-pid"])
+
+
+def _give_up(monitor: int, children: int) -> None:
+    """End bubblewrap, and whoever was to become PID 1, who waits for its word for ever and has become our child."""
+    os.kill(monitor, signal.SIGKILL)
+    os.waitpid(monitor, 0)
+    for pid in os.pread(children, 4096, 0).split() if children >= 0 else ():
+        os.kill(int(pid), signal.SIGKILL)
 
 
 def _failure(errors: int) -> str:
