@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -36,6 +37,9 @@ ENGINE_BENCHMARKS = (
     ("benchmarks/cluster.py", "calls"),
     ("benchmarks/cluster.py", "changes"),
 )
+FAILED_TESTS = Path(".pytest_cache/v/cache/lastfailed")
+"""Where pytest says what failed, if anything did."""
+MOST_SECOND_TRIES = 3
 TEST_TOOLS = (
     *("pytest", "pytest-xdist", "hypothesis", "trio", "uv", "jinja2", "tokenizers"),
     *("starlette", "uvicorn", "python-hcl2", "types-requests", "trustme"),
@@ -79,11 +83,24 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole suite, against the built wheels."""
+    """The whole suite, against the built wheels; a few tests may fail once, which is said."""
     install_wheels(session, *TEST_TOOLS)
     if "HERMES_REQUIRE_ENGINES" in os.environ:
         session.run("hermes", "models", "pull", "smollm2")
-    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
+    FAILED_TESTS.unlink(missing_ok=True)
+    # 1: all of them ran, and some failed.
+    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs, success_codes=[0, 1])
+    if FAILED_TESTS.exists():
+        try_again(session, sorted(json.loads(FAILED_TESTS.read_text())))
+
+
+def try_again(session: nox.Session, failed: Sequence[str]) -> None:
+    """Run a few failed tests once more, by themselves: engines are real, and the machine may be busy otherwise."""
+    if len(failed) > MOST_SECOND_TRIES:
+        session.error(f"{len(failed)} tests failed")
+    session.warn(f"trying {len(failed)} failed tests once more, by themselves")
+    session.run("pytest", "-n", "0", *failed)
+    session.warn(f"passed only at the second try, and to be mended: {', '.join(failed)}")
 
 
 @nox.session
