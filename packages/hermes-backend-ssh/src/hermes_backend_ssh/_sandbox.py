@@ -14,7 +14,7 @@ from hermes_backend_ssh._errors import SSH_FAILED, connection_error, place_error
 from hermes_backend_ssh._processes import end_process
 from hermes_core.exceptions import HermesError, SandboxLostError
 from hermes_core.sandbox import REFUSED_STATUS, ProcessSandbox, SocketStream, require_slots
-from hermes_sandboxd import daemon_arguments
+from hermes_sandboxd import daemon_arguments, sandbox_title, socket_beside
 
 if TYPE_CHECKING:
     from anyio.abc import ByteStream, Process, TaskGroup
@@ -62,7 +62,7 @@ class SshSandbox(ProcessSandbox):
         tasks: TaskGroup,
     ) -> None:
         super().__init__(name, capacity)
-        self._title = f"{owner}~{name}"
+        self._title = sandbox_title(owner, name)
         self._connection = connection
         self._upkeep = upkeep
         self._root, self._digest = root, digest
@@ -78,7 +78,7 @@ class SshSandbox(ProcessSandbox):
     async def launch(self, isolation: IsolationSetting) -> None:
         """Start the daemon."""
         arguments = daemon_arguments(
-            socket=f"{self._title}.sock",
+            socket=socket_beside(self._title),
             state=self._title,
             capacity=self._capacity,
             lifeline_fd=0,
@@ -107,7 +107,7 @@ class SshSandbox(ProcessSandbox):
         """Open a stream to the daemon."""
         if (why := await self.alive()) is not None:
             raise SandboxLostError(why)
-        command = (*_scripts.daemon(self._root, self._digest), "relay", "--socket", f"{self._title}.sock")
+        command = (*_scripts.daemon(self._root, self._digest), "relay", "--socket", socket_beside(self._title))
         script = _scripts.among_sandboxes(self._root, command)
         ours, theirs = socket.socketpair()
         try:

@@ -15,6 +15,7 @@ __all__ = [
     "MAX_BODY",
     "MAX_LINE",
     "PROTOCOL_VERSION",
+    "STATE_LOCK",
     "WINDOW_BYTES",
     "FrameDecoder",
     "FrameError",
@@ -35,6 +36,8 @@ __all__ = [
     "remove_abandoned",
     "remove_sandbox",
     "remove_tree",
+    "sandbox_title",
+    "socket_beside",
     "unpack",
     "upkeep_program",
 ]
@@ -43,6 +46,7 @@ _LAZY = {
     "CLAIMS": "hermes_sandboxd._users",
     "Isolation": "hermes_sandboxd._levels",
     "NamespaceReport": "hermes_sandboxd._check",
+    "STATE_LOCK": "hermes_sandboxd._upkeep",
     "SandboxFacts": "hermes_sandboxd._upkeep",
     "build_zipapp": "hermes_sandboxd._zipapp",
     "check_archive": "hermes_sandboxd._tar_check",
@@ -54,6 +58,8 @@ _LAZY = {
     "remove_abandoned": "hermes_sandboxd._state",
     "remove_sandbox": "hermes_sandboxd._upkeep",
     "remove_tree": "hermes_sandboxd._removal",
+    "sandbox_title": "hermes_sandboxd._upkeep",
+    "socket_beside": "hermes_sandboxd._upkeep",
     "unpack": "hermes_sandboxd._unpacking",
 }
 
@@ -66,7 +72,14 @@ if TYPE_CHECKING:
     from hermes_sandboxd._state import remove_abandoned
     from hermes_sandboxd._tar_check import check_archive
     from hermes_sandboxd._unpacking import unpack
-    from hermes_sandboxd._upkeep import SandboxFacts, list_sandboxes, remove_sandbox
+    from hermes_sandboxd._upkeep import (
+        STATE_LOCK,
+        SandboxFacts,
+        list_sandboxes,
+        remove_sandbox,
+        sandbox_title,
+        socket_beside,
+    )
     from hermes_sandboxd._users import CLAIMS
     from hermes_sandboxd._zipapp import build_zipapp
 

@@ -47,6 +47,11 @@ def open_children() -> int:
         return -1
 
 
+def read_children(listing: int) -> list[int]:
+    """Return the pids in a file that `open_children` has opened."""
+    return [int(pid) for pid in os.pread(listing, 1 << 20, 0).split()]
+
+
 def join(spec: dict[str, Any]) -> Joined:
     """Become the slot's user, make its namespaces, enter them and give up every privilege.
 
@@ -139,8 +144,8 @@ def _give_up(monitor: int, children: int) -> None:
     """End bubblewrap, and whoever was to become PID 1, who waits for its word for ever and has become our child."""
     os.kill(monitor, signal.SIGKILL)
     os.waitpid(monitor, 0)
-    for pid in os.pread(children, 4096, 0).split() if children >= 0 else ():
-        os.kill(int(pid), signal.SIGKILL)
+    for pid in read_children(children) if children >= 0 else ():
+        os.kill(pid, signal.SIGKILL)
 
 
 def _failure(errors: int) -> str:

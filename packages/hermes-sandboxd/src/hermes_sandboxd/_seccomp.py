@@ -149,7 +149,7 @@ def install_filter(*, shares_queues: bool = False) -> None:
     Raises:
         OSError: The kernel refuses.
     """
-    install_seccomp_filter(_PROGRAMS[shares_queues] if _PROGRAMS else filter_program(shares_queues=shares_queues))
+    install_seccomp_filter(_PROGRAMS[shares_queues])
 
 
 def _when(comparison: int, value: int, result: int) -> list[tuple[int, int, int, int]]:

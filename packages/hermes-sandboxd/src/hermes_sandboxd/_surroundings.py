@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from hermes_sandboxd._bubblewrap import TMP, command_environment, search
 from hermes_sandboxd._jobs import Jobs
+from hermes_sandboxd._namespaces import read_children
 from hermes_sandboxd._protocol import notification
 from hermes_sandboxd._reactor import READ, Reactor
 
@@ -147,7 +148,7 @@ class Surroundings:
 
     def _reap_orphans(self, wake: int, listing: int) -> None:
         os.read(wake, 4096)
-        for pid in map(int, os.pread(listing, 1 << 20, 0).split()):
+        for pid in read_children(listing):
             if pid not in self.children:
                 os.waitpid(pid, os.WNOHANG)
 

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from typing import Literal
 
-LOCK = ".hermes-sandboxd"
+STATE_LOCK = ".hermes-sandboxd"
 """A daemon holds a lock on this file of its state folder as long as it lives."""
 
-SEPARATOR, SUFFIX = "~", ".sock"
+_SEPARATOR, _SUFFIX = "~", ".sock"
 _RUNTIMES, _UNFINISHED = "runtimes", ".unfinished-"
 _YOUNG_S = 60.0
 _UPLOAD_S = 24 * 3600.0
@@ -44,7 +44,17 @@ class SandboxFacts(NamedTuple):
     @property
     def title(self) -> str:
         """Name of its state folder."""
-        return f"{self.owner}{SEPARATOR}{self.name}"
+        return sandbox_title(self.owner, self.name)
+
+
+def sandbox_title(owner: str, name: str) -> str:
+    """Return the name of a sandbox's state folder, below that of all sandboxes."""
+    return f"{owner}{_SEPARATOR}{name}"
+
+
+def socket_beside(folder: str) -> str:
+    """Return the path of the socket of a sandbox, by its state folder."""
+    return folder + _SUFFIX
 
 
 def main(root: str, runtime: str, task: str, name: str | None = None, pid: str | None = None) -> list[SandboxFacts]:
@@ -65,7 +75,7 @@ def main(root: str, runtime: str, task: str, name: str | None = None, pid: str |
 def list_sandboxes(folder: str) -> list[SandboxFacts]:
     """Return the sandboxes of this user that have something in a folder."""
     names = {
-        name[: -len(SUFFIX)] if name.endswith(SUFFIX) else name for name in os.listdir(folder) if SEPARATOR in name
+        name[: -len(_SUFFIX)] if name.endswith(_SUFFIX) else name for name in os.listdir(folder) if _SEPARATOR in name
     }
     found = (sandbox_facts(folder, name) for name in sorted(names))
     return [facts for facts in found if facts is not None]
@@ -78,9 +88,9 @@ def sandbox_facts(folder: str, title: str) -> SandboxFacts | None:
         folder: Of all sandboxes.
         title: Name of its state folder.
     """
-    owner, _, name = title.rpartition(SEPARATOR)
+    owner, _, name = title.rpartition(_SEPARATOR)
     path = os.path.join(folder, title)
-    for found in (os.path.join(path, LOCK), path, path + SUFFIX):
+    for found in (os.path.join(path, STATE_LOCK), path, socket_beside(path)):
         try:
             facts = os.lstat(found)
         except OSError:
@@ -88,10 +98,10 @@ def sandbox_facts(folder: str, title: str) -> SandboxFacts | None:
         if facts.st_uid != os.geteuid():
             return None
         age_s = max(0.0, time.time() - facts.st_mtime)
-        if found.endswith(LOCK):
+        if found.endswith(STATE_LOCK):
             return SandboxFacts(name, owner, "running" if is_locked(found) else "left behind", age_s)
         # A daemon listens, makes its folder and locks it, in this order, and removes its folder last.
-        young = age_s < _YOUNG_S or (stat.S_ISSOCK(facts.st_mode) and _is_answered(folder, title + SUFFIX))
+        young = age_s < _YOUNG_S or (stat.S_ISSOCK(facts.st_mode) and _is_answered(folder, socket_beside(title)))
         return SandboxFacts(name, owner, "starting" if young else "left behind", age_s)
     return None
 
@@ -105,11 +115,11 @@ def remove_sandbox(path: str) -> bool:
     from hermes_sandboxd import remove_abandoned, remove_tree
 
     if not remove_abandoned(path) and os.path.isdir(path):
-        if os.path.exists(os.path.join(path, LOCK)):
+        if os.path.exists(os.path.join(path, STATE_LOCK)):
             return False  # somebody else is at it
         remove_tree(path)
-    if os.path.lexists(path + SUFFIX):
-        os.unlink(path + SUFFIX)
+    if os.path.lexists(socket_beside(path)):
+        os.unlink(socket_beside(path))
     return True
 
 
@@ -190,7 +200,7 @@ def _settle(folder: str, title: str) -> list[SandboxFacts]:
     """Wait until a sandbox that was ended is gone, or remove what is left of it; return it if it stays."""
     path = os.path.join(folder, title)
     deadline = time.monotonic() + _SETTLE_S
-    while os.path.lexists(path) or os.path.lexists(path + SUFFIX):
+    while os.path.lexists(path) or os.path.lexists(socket_beside(path)):
         if time.monotonic() > deadline:
             facts = sandbox_facts(folder, title)
             return [] if facts is None or _remove(path) else [facts]

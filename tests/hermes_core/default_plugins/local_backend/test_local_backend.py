@@ -15,10 +15,11 @@ import pytest
 from pydantic import ValidationError
 
 from hermes_core.default_plugins.local_backend import LocalBackend, LocalConfig
-from hermes_core.default_plugins.local_backend._state import LOCK, state_root
+from hermes_core.default_plugins.local_backend._state import state_root
 from hermes_core.exceptions import BackendUnavailableError, ConfigError
 from hermes_core.sandbox import SandboxSpec
 from hermes_core.slots import DefaultSlotPool, LeaseRequest, PoolConfig
+from hermes_sandboxd import STATE_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,14 +169,14 @@ async def test_what_is_left_of_the_killed_is_swept_and_what_lives_is_not(own_sta
 async def test_cleanup_removes_what_nobody_holds_and_leaves_what_lives(own_state: LocalConfig, owner: str) -> None:
     earlier, listener = await anyio.to_thread.run_sync(plant_remains, own_state, f"{owner}~earlier")
     listener.unlink()
-    (earlier / LOCK).touch()
+    (earlier / STATE_LOCK).touch()
     async with LocalBackend(own_state) as backend:
         sandbox = await backend.start(SandboxSpec(slots=1), owner, "alive")
         with anyio.fail_after(20):
             while earlier.exists():  # noqa: ASYNC110  # the daemon looks about once, and then no more
                 await anyio.sleep(0.01)
         left = await anyio.to_thread.run_sync(plant_remains, own_state, f"{owner}~dead")
-        (left[0] / LOCK).touch()
+        (left[0] / STATE_LOCK).touch()
         (left[0] / "work").mkdir(0o000)
         other = LocalBackend(own_state)  # never entered
         states = {info.name: info.state for info in await other.list(owner)}

@@ -8,20 +8,14 @@ from typing import TYPE_CHECKING
 
 from hermes_core.exceptions import BackendUnavailableError
 from hermes_core.sandbox import SandboxInfo, check_private_folder, check_socket_path, default_state_folder
-from hermes_sandboxd import list_sandboxes, remove_sandbox
+from hermes_sandboxd import STATE_LOCK, list_sandboxes, remove_sandbox, sandbox_title, socket_beside
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hermes_sandboxd import SandboxFacts
 
-__all__ = ["LOCK", "clean_up", "existing_root", "folder_of", "inspect", "socket_of", "state_root", "sweep"]
-
-LOCK = ".hermes-sandboxd"
-"""The daemon holds a lock on this file of its state folder as long as it lives."""
-
-SEPARATOR = "~"
-SOCKET_SUFFIX = ".sock"
+__all__ = ["clean_up", "existing_root", "folder_of", "inspect", "socket_of", "state_root", "sweep"]
 
 _logger = logging.getLogger(__name__)
 
@@ -68,14 +62,14 @@ def folder_of(root: Path, owner: str, name: str) -> Path:
     Raises:
         ConfigError: No socket can have so long a path.
     """
-    folder = root / f"{owner}{SEPARATOR}{name}"
+    folder = root / sandbox_title(owner, name)
     check_socket_path(socket_of(folder), root)
     return folder
 
 
 def socket_of(folder: Path) -> Path:
     """Return the path of the socket of a sandbox with that state folder."""
-    return folder.with_name(folder.name + SOCKET_SUFFIX)
+    return folder.with_name(socket_beside(folder.name))
 
 
 def inspect(root: Path, owner: str | None) -> list[SandboxInfo]:
@@ -95,7 +89,7 @@ def sweep(root: Path) -> None:
     Folders with a lock, which may be large, are swept by the next daemon.
     """
     for facts in _found(root, None):
-        if facts.state == "left behind" and not (root / facts.title / LOCK).exists():
+        if facts.state == "left behind" and not (root / facts.title / STATE_LOCK).exists():
             _remove(root / facts.title)
 
 
