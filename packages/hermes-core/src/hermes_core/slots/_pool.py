@@ -162,6 +162,8 @@ class DefaultSlotPool:
     async def _lease(self, request: LeaseRequest, spec: SandboxSpec) -> PoolLease:
         last: Exception | None = None
         for _ in range(ATTEMPTS):
+            if not self._open:  # by now: nobody would tell whoever waits again
+                raise LeaseStateError("the slot pool was closed")
             slot = await self._claim(request, spec)
             client = self._clients.get(slot.sandbox)
             if client is None:
